@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from scipy.ndimage import gaussian_filter, rotate, uniform_filter1d, zoom
 
 import outcrop as oc
 from benchmarks.machine import command, describe
+from outcrop.locating import find
 
 SHARED = Path(os.environ.get("OUTCROP_SHARED", "../shared"))
 SHAPE, SIZE, PATCHES = (60, 72, 130), 40, 60
@@ -94,11 +96,15 @@ def noisy(seed: int) -> np.ndarray:
     return unit(layered(seed)) + 3 * noise
 
 
-def twins(seed: int) -> np.ndarray:
-    """Channels that come a second time, shifted, with noise of 0.3 % of the contrast."""
+def twins(
+    seed: int,
+    kind: Callable[[int], np.ndarray] = channels,
+    shift: tuple[int, int] = (7, 5),
+) -> np.ndarray:
+    """A cube that comes a second time, shifted, with noise of 0.3 % of the contrast."""
     rng = np.random.default_rng(seed)
-    once = unit(channels(seed))[: SHAPE[0] // 2]
-    again = np.roll(once, (7, 5), axis=(1, 2))
+    once = unit(kind(seed))[: SHAPE[0] // 2]
+    again = np.roll(once, shift, axis=(1, 2))
     return np.concatenate([once, again + 0.003 * rng.normal(size=once.shape)])
 
 
@@ -133,6 +139,11 @@ SOURCES: dict[str, Callable[[int], np.ndarray]] = {
     "F3": f3,
     "Landsat": landsat,
 }
+TWINS: dict[str, Callable[[int], np.ndarray]] = {
+    f"{kind}, twice{moved}": partial(twins, kind=SOURCES[kind], shift=shift)
+    for kind in ("layered", "folded and faulted", "channels", "noise-dominated")
+    for moved, shift in (("", (0, 0)), (", shifted", (7, 5)))
+}
 
 
 def gain_controlled(values: np.ndarray) -> np.ndarray:
@@ -144,6 +155,12 @@ def gain_controlled(values: np.ndarray) -> np.ndarray:
 def eight_bits(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Whole numbers from 0 up to 60 to 255."""
     return np.round((patch - patch.min()) / np.ptp(patch) * rng.uniform(60, 255))
+
+
+def five_bits(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers from 0 to 31."""
+    del rng
+    return np.round((patch - patch.min()) / np.ptp(patch) * 31)
 
 
 def jpeg(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -170,6 +187,7 @@ CHANGES: dict[str, Change] = {
     ],
 }
 BEFORE = "gain control before cutting"
+OF_TWINS: dict[str, Change] = {"8 bits": eight_bits, "5 bits": five_bits}
 
 
 @dataclass
@@ -208,8 +226,13 @@ def main() -> None:
     options.add_argument("--patches", type=int, default=PATCHES)
     options.add_argument("--sources", default="", help="part of the names of those to run")
     options.add_argument("--changes", default="", help="part of the names of those to run")
+    options.add_argument("--twins", action="store_true", help="cubes that come a second time")
+    options.add_argument("--quick", action="store_true", help="force the search of large sources")
     options.add_argument("--folder", type=Path, default=Path("build/hard_cubes"))
     chosen = options.parse_args()
+    if chosen.quick:
+        find._EXHAUSTIVE = 0
+    sources, changes = (TWINS, OF_TWINS) if chosen.twins else (SOURCES, CHANGES | {BEFORE: None})
     chosen.folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
     print(f"`{command('hard_cubes')}`, {describe()}\n")
@@ -218,10 +241,10 @@ def main() -> None:
         "| not found | elsewhere, believed | of these beaten | of the ambiguous beaten | seconds |"
     )
     print("| --- " * 11 + "|")
-    for source in SOURCES:
+    for source in sources:
         if chosen.sources not in source:
             continue
-        for change in (*CHANGES, BEFORE):
+        for change in changes:
             if chosen.changes not in change or (change == BEFORE and source in ("F3", "Landsat")):
                 continue
             count = Count()
@@ -238,8 +261,8 @@ def main() -> None:
 
 def measure(source: str, change: str, seed: int, n: int, folder: Path) -> Iterator[Count]:
     """Locate patches of one source under one change."""
-    values = np.asarray(SOURCES[source](seed), np.float32)
-    file = folder / f"{source.replace(' ', '-').replace('%', '')}.npy"
+    values = np.asarray((SOURCES | TWINS)[source](seed), np.float32)
+    file = folder / f"{source.replace(' ', '-').replace('%', '').replace(',', '')}.npy"
     np.save(file, values)
     rng = np.random.default_rng(100 + seed)
     size = {"F3": 16}.get(source, SIZE)
@@ -247,7 +270,7 @@ def measure(source: str, change: str, seed: int, n: int, folder: Path) -> Iterat
     cut_from = gain_controlled(values) if change == BEFORE else values
     made = [windowed(cut_from, place, size) for place in places]
     if change != BEFORE:
-        made = [CHANGES[change](window.astype("f8"), rng) for window in made]
+        made = [(CHANGES | OF_TWINS)[change](window.astype("f8"), rng) for window in made]
     images = np.stack(made).astype(np.float32)
     if source == "F3" and change == "none":
         images = np.stack(made)
