@@ -14,6 +14,7 @@ from outcrop.locating import find as find_module
 from outcrop.locating.correlation import Comparison, Template, compare, sparse_correlation, vuong
 from outcrop.locating.find import _CHANCE, UNIQUE_LEAD, PatchPeaks, find, starting_places
 from outcrop.locating.locate import SURE
+from outcrop.locating.locate import locate as locate_patches
 from outcrop.locating.planes import Patches, Planes
 from outcrop.locating.refinement import (
     _SPARSE,
@@ -154,10 +155,10 @@ def test_a_patch_that_fits_well_is_not_searched_further(monkeypatch, score, goes
 @pytest.mark.parametrize(
     ("n", "complete", "passes"),
     [
-        (128, (1, -1), [(700, 2, 128), (2800, 16, 128), (2800, 16, 12)]),
-        (129, (1, -1), [(700, 2, 129), (700, 8, 129), (2800, 16, 30 + 12), (2800, 16, 4)]),
+        (128, (1, -1), [(700, 4, 128), (2800, 16, 128), (2800, 16, 12)]),
+        (129, (1, -1), [(700, 4, 129), (700, 8, 129), (2800, 16, 30 + 12), (2800, 16, 4)]),
         # A pass that is complete for the patches need not be complete for their negatives.
-        (129, (1,), [(700, 2, 129), (700, 8, 129), (2800, 16, 129), (2800, 16, 12)]),
+        (129, (1,), [(700, 4, 129), (700, 8, 129), (2800, 16, 129), (2800, 16, 12)]),
     ],
 )
 def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, complete, passes):
@@ -175,6 +176,28 @@ def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, co
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((n, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     assert seen == passes
+
+
+@pytest.mark.parametrize("seed", [5, 32, 35])
+def test_a_copy_is_a_candidate_beside_two_similar_places(monkeypatch, seed):
+    rng = np.random.default_rng(seed)
+
+    def smooth(*shape: int) -> np.ndarray:
+        values = gaussian_filter(rng.normal(size=shape), (0,) * (len(shape) - 2) + (2, 2))
+        return values / values.std()
+
+    cube, patch = smooth(12, 100, 140), smooth(40, 40)
+    cube[2, 21:61, 33:73] = patch
+    cube[8, 45:85, 61:101] = patch + 0.003 * rng.normal(size=patch.shape)
+    # These lie on the grid of the coarse pass and seem to fit better.
+    for index, row, column in ((4, 8, 16), (6, 32, 48)):
+        cube[index, row : row + 40, column : column + 40] = patch + 0.3 * smooth(40, 40)
+    np.save("cube.npy", cube.astype(np.float32))
+    grey = np.round(31 * (patch - patch.min()) / np.ptp(patch)).astype(np.uint8)
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
+    found = locate_patches(grey[None], "cube.npy", axis=0)
+    assert found.index[0] in (2, 8)
+    assert found.ambiguous[0]
 
 
 def test_the_similarity_limit_of_slices_is_above_chance():
