@@ -138,10 +138,10 @@ def test_a_patch_that_is_cut_anew_without_a_shift_is_itself_however_it_lies(tmp_
 # Maps
 
 FIELD = 8
-SHAPE = 96, 112
+SHAPE = 80, 96
 # No divisor of a field's side: with 2, no label would lie beside an edge on one of its sides.
 STRIDE = 3
-FAST = Recipe(epochs=8, machine=Machine(device="cpu"))
+FAST = Recipe(epochs=6, machine=Machine(device="cpu"))
 
 
 def checker(seed: int = 1) -> np.ndarray:
@@ -161,7 +161,7 @@ def displacement(truth: np.ndarray, said: np.ndarray) -> float:
             (at,) = np.nonzero(near == steps[edge])
             if len(at) == 1:
                 found.append(at[0] - 3)
-    assert len(found) > 50
+    assert len(found) > 30
     return float(np.mean(found))
 
 
@@ -210,7 +210,7 @@ def test_a_map_of_a_volume_has_its_edges_where_the_volume_has_them(tmp_path, siz
     np.save(tmp_path / "cube.npy", (noise + 50 * truth).astype("float32"))
     np.save(tmp_path / "classes.npy", truth.astype("uint8"))
     cube = tmp_path / "cube.npy"
-    patches = cut_volume(cube, tmp_path / "classes.npy", 0, size, stride=STRIDE, slice_stride=2)
+    patches = cut_volume(cube, tmp_path / "classes.npy", 0, size, stride=STRIDE, slice_stride=3)
     run = train(
         patches,
         RandomSplit().assign(patches),
