@@ -102,7 +102,7 @@ def test_an_interrupted_map_is_resumed(here):
     """Ctrl-C in a separate process: one line names kept windows, --resume completes the map."""
     assert run("coast --images 1 --size 400 -o big") == 0
     # With a step, the windows take long enough to be interrupted and the map is done soon.
-    command = "map run big/coast-1.tif -o {}.tif --method patches --step 4 --window 1 --device cpu"
+    command = "map run big/coast-1.tif -o {}.tif --method patches --step 2 --window 1 --device cpu"
     process = Command(command.format("big"))
     kept = Path(".big.tif.windows")
     deadline = time.monotonic() + 90

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import shlex
 import shutil
 import threading
 import zipfile
@@ -453,11 +454,13 @@ def test_rasters_are_opened_by_gdal_names(tmp_path, monkeypatch):
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.write("a.tif", "inner/a.tif")
     with pytest.raises(
-        OutcropError, match=r"contains 2 rasters; pass one: netcdf:a.nc:Band1"
+        OutcropError, match=r'contains 2 rasters; pass one: netcdf:"?a.nc"?:Band1'
     ) as raised:
         open_scene("a.nc")
-    subdataset = str(raised.value).partition("pass one: ")[2].split()[1]
-    assert np.array_equal(whole(open_scene(subdataset)), ramp()[1:])
+    names = str(raised.value).partition("pass one: ")[2]
+    # GDAL 3.12 puts the file in quotes, which a shell takes away.
+    for subdataset in (names.split()[1], shlex.split(names)[1]):
+        assert np.array_equal(whole(open_scene(subdataset)), ramp()[1:])
     for name in ("/vsizip/a.zip/inner/a.tif", "zip://a.zip!inner/a.tif"):
         assert is_gdal_name(name)
         scene = open_scene(name)
