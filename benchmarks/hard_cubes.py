@@ -231,7 +231,7 @@ def main() -> None:
     options.add_argument("--folder", type=Path, default=Path("build/hard_cubes"))
     chosen = options.parse_args()
     if chosen.quick:
-        find._EXHAUSTIVE = 0
+        find._EXHAUSTIVE = find._UNSETTLED = 0
     sources, changes = (TWINS, OF_TWINS) if chosen.twins else (SOURCES, CHANGES | {BEFORE: None})
     chosen.folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in chosen.seeds.split(",")]

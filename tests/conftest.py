@@ -143,8 +143,8 @@ def small_models() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         few("random forest", {"n_estimators": 5}, final={"n_estimators": 10})
         few("gradient boosting", {"max_iter": 10})
-        two = partial(baselines.ground_folds, wanted=2)
-        patch.setattr(baselines, "ground_folds", two)
+        two = partial(baselines.spatial_folds, wanted=2)
+        patch.setattr(baselines, "spatial_folds", two)
         yield
 
 

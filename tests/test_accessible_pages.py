@@ -58,8 +58,8 @@ def test_text_and_lines_have_enough_contrast(scheme):
     grounds = [colours[name] for name in ("paper", "wash", "mark", "note")]
     for text, ground in itertools.product(("ink", "soft"), grounds):
         assert contrast(colours[text], ground) >= 4.5, (text, ground)
-    assert contrast(colours["ground"], colours["paper"]) >= 4.5
-    for line in ("ground", "chance", "pale"):
+    assert contrast(colours["spatial"], colours["paper"]) >= 4.5
+    for line in ("spatial", "random", "pale"):
         assert contrast(colours[line], colours["paper"]) >= 2.8, line
 
 

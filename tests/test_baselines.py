@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_predict
 
 from outcrop.errors import OutcropError
 from outcrop.models import baselines
-from outcrop.models.baselines import BASELINES, Baseline, ground_folds, stratified_sample
+from outcrop.models.baselines import BASELINES, Baseline, spatial_folds, stratified_sample
 from outcrop.models.features import FEATURES
 from outcrop.models.gaussian import MaximumLikelihood
 from tests.shared import DATA, needs_shared
@@ -22,7 +22,7 @@ ALL = pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: f"{b.name} on
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(baselines, "ground_folds", partial(ground_folds, wanted=2))
+    monkeypatch.setattr(baselines, "spatial_folds", partial(spatial_folds, wanted=2))
 
 
 def textured(seed, n=150, size=8):
@@ -161,7 +161,7 @@ def test_folds_keep_groups_whole(seed, n, classes, grounds):
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, grounds, n)
     labels = (groups + (rng.random(n) < 0.3)) % classes
-    folds = ground_folds(labels, groups, seed)
+    folds = spatial_folds(labels, groups, seed)
     assert len(folds) <= 5
     for train, held in folds:
         assert not set(groups[train]) & set(groups[held])
@@ -234,7 +234,7 @@ def test_landsat_scores_are_the_known_ones(landsat, monkeypatch, name, at_random
     baseline = Baseline(name, "centre pixel")
     for groups, expected in ((None, at_random), (ground, by_ground)):
         predicted = np.empty_like(labels)
-        for train, held in ground_folds(labels, groups, seed=0):
+        for train, held in spatial_folds(labels, groups, seed=0):
             known = None if groups is None else groups[train]
             fitted = baseline.fit(images[train], labels[train], known, classes=7)
             predicted[held] = fitted.predict(images[held])
@@ -248,6 +248,6 @@ def test_landsat_reference_is_a_discriminant_with_class_priors(landsat):
     images, labels, ground = landsat
     X = images[:, :, 0, 0].astype(np.float64)
     for groups, expected in ((None, 79.8), (ground, 71.1)):
-        folds = ground_folds(labels, groups, seed=0)
+        folds = spatial_folds(labels, groups, seed=0)
         predicted = cross_val_predict(QuadraticDiscriminantAnalysis(), X, labels, cv=folds)
         assert 100 * (predicted == labels).mean() == pytest.approx(expected, abs=1)

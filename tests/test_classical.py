@@ -38,7 +38,7 @@ def _untuned():
     """Without tuning and with small forests, to save time; tuning has its own tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(baselines._RECIPES, "random forest", SMALL_FOREST)
-        patch.setattr(baselines, "ground_folds", lambda *_: [])
+        patch.setattr(baselines, "spatial_folds", lambda *_: [])
         yield
 
 

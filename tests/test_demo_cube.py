@@ -100,7 +100,7 @@ def test_positions_are_recovered_and_compared_with_the_truth(result):
 
 
 def test_the_spatial_split_has_a_distance_and_the_random_split_has_none(result):
-    at, ground, random = result.located.positions, result.ground, result.random
+    at, ground, random = result.located.positions, result.spatial, result.random
     assert not near(at[ground.train], at[ground.validation], 10).any()
     assert near(at[random.train], at[random.validation], 0).any()
     assert len(random.train) == len(ground.train)
@@ -110,13 +110,13 @@ def test_the_spatial_split_has_a_distance_and_the_random_split_has_none(result):
         for name, (found, _) in result.audits.items()
     }
     assert "overlaps" in checks["random"]
-    assert not {"overlaps", "distance"} & checks["ground"]
+    assert not {"overlaps", "distance"} & checks["spatial"]
     assert any(one.check == "overlaps" for one in result.audits["handed over"][0].findings)
 
 
 def test_outcomes_are_those_of_the_runs_and_of_the_new_cubes(result, folder):
     assert len(result.outcomes) == 8
-    with np.load(folder / "new-ground.npz") as predicted:
+    with np.load(folder / "new-cubes.npz") as predicted:
         for one in result.outcomes:
             trained = read_run(
                 folder / "runs" / f"{one.split}-{one.variant.replace(' ', '-')}", "cpu"
@@ -137,7 +137,7 @@ def test_outcomes_are_those_of_the_runs_and_of_the_new_cubes(result, folder):
 
 def test_variants_have_the_settings_of_their_names(folder):
     configs = {
-        way: json.loads((folder / "runs" / f"ground-{way}" / "config.json").read_text())
+        way: json.loads((folder / "runs" / f"spatial-{way}" / "config.json").read_text())
         for way in ("plain", "neighbourhood", "stochastic-depth", "both")
     }
     reach = {way: one["recipe"]["augmentation"]["neighbourhood"] for way, one in configs.items()}
@@ -189,6 +189,6 @@ def test_a_seed_gives_the_same_cube_patches_and_damage(folder, tmp_path):
 
 
 def test_files_of_the_story_are_read_by_the_commands(folder):
-    assert read_audit(folder / "audit-ground")[0].about["positions"]
+    assert read_audit(folder / "audit-spatial")[0].about["positions"]
     located = read_patches(folder / "located.zarr")
-    assert read_split(folder / "ground.json", located).how["splitter"] == "SlabSplit"
+    assert read_split(folder / "spatial.json", located).how["splitter"] == "SlabSplit"

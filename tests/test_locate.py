@@ -38,6 +38,7 @@ SIZE = 24
 def _searched_like_large_cubes(monkeypatch):
     # In cubes as small as these every window would be correlated.
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,7 @@ def test_the_next_pass_finds_what_the_coarse_pass_misses(tmp_path, monkeypatch, 
 
     monkeypatch.setattr("outcrop.locating.find.scan", blind)
     monkeypatch.setattr("outcrop.locating.find._EXHAUSTIVE", exhaustive)
+    monkeypatch.setattr("outcrop.locating.find._UNSETTLED", exhaustive)
     images = np.concatenate([images for images, _ in cut])
     peaks = _found(images, [Planes(volume, axis) for axis in (0, 1)])
     expected = [(axis, *place) for axis in (0, 1) for place in cut[axis][1].tolist()]

@@ -107,12 +107,16 @@ def test_the_six_best_candidates_are_followed():
     ("products", "known", "passes"),
     [
         (1.5e9, 0, ["full"]),
-        (3e9, 0, ["coarse", "fine", "every slice"]),
+        (3e9, 0, ["coarse", "fine", "full"]),
         (6e9, 7, ["coarse", "full"]),
-        (6e9, 3, ["coarse", "fine", "every slice"]),
+        (6e9, 3, ["coarse", "fine", "full"]),
+        (1.5e10, 0, ["coarse", "fine", "full"]),
+        (2e10, 0, ["coarse", "fine", "every slice"]),
     ],
 )
-def test_every_window_is_compared_up_to_a_quarter_of_a_minute(monkeypatch, products, known, passes):
+def test_every_window_is_compared_if_that_takes_minutes_at_most(
+    monkeypatch, products, known, passes
+):
     class Stack:
         count, size, bands = int(products / 8 / 4000), (40, 100), 1
 
@@ -145,6 +149,7 @@ def test_a_patch_that_fits_well_is_not_searched_further(monkeypatch, score, goes
         return [(0, _peak(score, (0, 0, 0)))], np.zeros(1, bool)
 
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
+    monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((1, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
@@ -172,6 +177,7 @@ def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, co
         return [(k, _peak(0.93, (0, 0, 0))) for k in range(fitting)], clear
 
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
+    monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((n, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
@@ -195,6 +201,7 @@ def test_a_copy_is_a_candidate_beside_two_similar_places(monkeypatch, seed):
     np.save("cube.npy", cube.astype(np.float32))
     grey = np.round(31 * (patch - patch.min()) / np.ptp(patch)).astype(np.uint8)
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
+    monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     found = locate_patches(grey[None], "cube.npy", axis=0)
     assert found.index[0] in (2, 8)
     assert found.ambiguous[0]
@@ -384,6 +391,7 @@ def test_limits_of_time_and_memory_do_not_change_the_result(monkeypatch, name):
     images[6:] += 0.3 * images[6:].std() * noise
     images[:6] = np.round(99 * images[:6])
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
     monkeypatch.setattr("outcrop.locating.planes._HELD_SAMPLES", 0)
     # Six patches already count as many.
     monkeypatch.setattr(find_module, "_FINE", replace(find_module._FINE, fully=4))

@@ -223,6 +223,7 @@ def test_a_sparse_correlation_is_near_the_full_one(size):
 
 def test_many_patches_are_unambiguous_although_not_every_window_was_compared(monkeypatch):
     monkeypatch.setattr("outcrop.locating.find._EXHAUSTIVE", 0)
+    monkeypatch.setattr("outcrop.locating.find._UNSETTLED", 0)
     rng = np.random.default_rng(11)
     cube = rough(rng, (12, 40, 44)).astype(np.float32)
     np.save("cube.npy", cube)
@@ -238,8 +239,27 @@ def test_many_patches_are_unambiguous_although_not_every_window_was_compared(mon
     assert many.ambiguous.mean() < 0.5
 
 
+def test_exact_copies_of_layers_that_differ_by_noise_alone_are_found(monkeypatch):
+    rng = np.random.default_rng(21)
+    layer = gaussian_filter(rng.normal(size=80), 1.5)
+    cube = (layer / layer.std() + 0.05 * rng.normal(size=(24, 200, 80))).astype(np.float32)
+    np.save("cube.npy", cube)
+    at = rng.integers(np.subtract(cube.shape, (1, 40, 40)) + 1, size=(30, 3))
+    images = np.stack([cube[i, r : r + 40, c : c + 40] for i, r, c in at])
+    grey = np.round(250 * (images - images.min()) / np.ptp(images)).astype(np.uint8)
+    # As in a large source, in which no pass of signatures tells these places apart.
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    for patches in (images, grey):
+        found = locate_patches(patches, "cube.npy", axis=0)
+        assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
+        assert not found.ambiguous.any()
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
+    assert locate_patches(grey, "cube.npy", axis=0).ambiguous.any()
+
+
 def test_the_true_places_are_among_the_candidates(monkeypatch):
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
     seen, own = [], find_module._own_scores
     monkeypatch.setattr(
         find_module, "_own_scores", lambda *given: seen.append(own(*given)) or seen[-1]

@@ -314,6 +314,25 @@ def test_another_volume_is_compared_in_feature_space_only(tmp_path):
     assert loud["map-features"].severity == "warning"
 
 
+@pytest.mark.parametrize(
+    "changed", [lambda images: images[..., ::-1], lambda images: 9 * images + 50]
+)
+def test_patches_with_other_values_than_their_source_are_named(tmp_path, changed):
+    rng = np.random.default_rng(0)
+    cube = rng.normal(size=(30, 40, 50)).astype(np.float32)
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "labels.npy", 1 + (np.indices(cube.shape)[1] > 20).astype(np.uint8))
+    paths = tmp_path / "cube.npy", tmp_path / "labels.npy"
+    patches = cut_volume(*paths, 1, 8, stride=7, slice_stride=3)
+    patches = replace(patches, images=changed(patches.images))
+    found = checks(patches, BlockSplit(block=15).assign(patches))
+    if changed(np.ones((1, 1, 1, 1))).mean() == 1:
+        assert set(found) == {"map-ground", "map-features"}
+    else:
+        assert set(found) == {"map-ground", "map-values"}
+        assert "--patches-output" in found["map-values"].remedy
+
+
 def test_without_a_split_or_a_side_there_is_no_finding():
     patches = sampled("random", seed=0)
     assert checks(patches, None) == {}

@@ -89,8 +89,8 @@ def test_identity_tells_models_apart(baseline):
 
 def test_identity_is_the_same_in_another_process():
     code = (
-        "from tests.test_saved_classical import *; found = baselines.ground_folds;"
-        "baselines.ground_folds = lambda *how: found(*how, wanted=2);"
+        "from tests.test_saved_classical import *; found = baselines.spatial_folds;"
+        "baselines.spatial_folds = lambda *how: found(*how, wanted=2);"
         "print(Baseline('decision tree', 'centre pixel').fit(*places()).identity)"
     )
     other = subprocess.run(

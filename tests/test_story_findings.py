@@ -46,14 +46,14 @@ def outcome(
         excess=excess or about(validation - new_cubes, SURE),
         gain=gain,
         gain_new=gain_new,
-        leak_gap=about(0.2, SURE) if split == "ground" else None,
+        leak_gap=about(0.2, SURE) if split == "spatial" else None,
         epochs=3,
         seconds=1.0,
     )
 
 
 def test_a_validation_score_that_is_too_high_is_named_and_the_closer_one():
-    pair = [outcome("random", validation=0.98), outcome("ground", validation=0.75)]
+    pair = [outcome("random", validation=0.98), outcome("spatial", validation=0.75)]
     said = findings.validation_scores(pair)
     assert (
         "random split the plain network has a validation score of 98.0\N{NO-BREAK SPACE}%"
@@ -66,7 +66,7 @@ def test_a_validation_score_that_is_too_high_is_named_and_the_closer_one():
 def test_a_random_split_with_the_right_score_is_not_criticised():
     pair = [
         outcome("random", validation=0.71, excess=about(0.01, MAYBE)),
-        outcome("ground", validation=0.5),
+        outcome("spatial", validation=0.5),
     ]
     said = findings.validation_scores(pair)
     assert said[0].endswith("not significant.")
@@ -86,7 +86,7 @@ def test_a_random_split_with_the_right_score_is_not_criticised():
 )
 def test_an_augmentation_helps_hurts_or_is_undecided(gain, words):
     opposite = Interval(-gain.value, -gain.high, -gain.low)
-    pair = [outcome("ground"), outcome("ground", "neighbourhood", gain=gain, gain_new=opposite)]
+    pair = [outcome("spatial"), outcome("spatial", "neighbourhood", gain=gain, gain_new=opposite)]
     (said,) = findings.effects(pair, NAMES)
     start = "Shifted crops, under the spatial split: on its validation side "
     assert said.startswith(f"{start}{words}; on the new cubes {findings.points(opposite)}, ")
@@ -94,20 +94,20 @@ def test_an_augmentation_helps_hurts_or_is_undecided(gain, words):
 
 
 def test_the_best_on_new_cubes_may_be_plain_or_under_the_random_split():
-    hurt = outcome("ground", "neighbourhood", new_cubes=0.6, gain_new=about(-0.1, SURE))
-    said = findings.best_on_new_cubes([outcome("random", new_cubes=0.8), outcome("ground"), hurt])
+    hurt = outcome("spatial", "neighbourhood", new_cubes=0.6, gain_new=about(-0.1, SURE))
+    said = findings.best_on_new_cubes([outcome("random", new_cubes=0.8), outcome("spatial"), hurt])
     assert said.startswith("Best on the new cubes: plain under the random split, 80.0")
     better = replace(hurt, new_cubes=scores(0.9), gain_new=about(0.2, MAYBE + 0.1))
-    said = findings.best_on_new_cubes([outcome("ground"), better])
+    said = findings.best_on_new_cubes([outcome("spatial"), better])
     assert said.endswith("+20.0 points [-10.0, +50.0], not significant.")
 
 
 def test_cautions_appear_only_where_they_apply():
-    good = [outcome("random"), outcome("ground")]
+    good = [outcome("random"), outcome("spatial")]
     said = findings.cautions(good, Audit((), {}), exact=10, patches=10)
     assert len(said) == 1
     assert said[0].startswith("Each network was trained once")
-    few = [outcome("random"), outcome("ground", groups=4)]
+    few = [outcome("random"), outcome("spatial", groups=4)]
     severities: tuple[Severity, ...] = ("critical", "warning", "note")
     doubtful = Audit(tuple(Finding(f"a {one}", one, "") for one in severities), {})
     said = findings.cautions(few, doubtful, exact=8, patches=10)

@@ -135,7 +135,7 @@ bar.ax.set_xticklabels(classes)
 sure = section(axes[2], confidence[line], "confidence", vmin=25, vmax=100)
 figure.colorbar(sure, ax=axes[2], label="probability, %", orientation="horizontal", pad=0.18)
 right = (mapped == truth)[truth > 0].mean()
-print(f"{right:.0%} of all samples with a known class are right")
+print(f"{100 * right:.0f} % of all samples with a known class are right")
 
 # %%
 # Salt and slides are found, with uneven borders. Faulted and chaotic ground are partly confused,

@@ -21,6 +21,7 @@ from outcrop.sources.volumes.volume import VolumeReader
 from outcrop.splits.geometry import PredictionPoints, coordinates, nearest, prediction_points
 
 _POINTS = 1000
+_COMPARED = 32
 _TRAINED_ON = 10_000
 _SAME = 0.25
 _BEYOND = 0.1
@@ -95,7 +96,10 @@ class TransferCheck(Check):
     name, needs, rank = "map", ("images", "positions", "sources", "split"), 110
 
     def run(self, context: Context) -> list[Finding]:
-        """One finding for space ("map-ground") and one for features ("map-features")."""
+        """One finding for space ("map-ground") and one for features ("map-features").
+
+        If patches have not the values of their sources, "map-values" takes the place of the latter.
+        """
         patches, split, features = context.patches, context.split, context.features
         assert patches.positions is not None and split is not None  # noqa: PT018
         train, held_out = split.train, split.validation
@@ -105,7 +109,8 @@ class TransferCheck(Check):
         sources = tuple(map(Source.of, context.to_map)) or patches.sources
         points = prediction_points(patches, _POINTS, sources)
         wanted = None
-        if opened:
+        foreign = _other_values(context.sources, patches, context.seed)
+        if opened and foreign is None:
             points, wanted = _read_points(opened, points, patches)
         if not len(points):
             return []
@@ -130,7 +135,7 @@ class TransferCheck(Check):
                 else {}
             )
             found.append(_finding("map-features", distances, biases=biases))
-        return found
+        return [*found, foreign] if foreign else found
 
 
 def _in_space(
@@ -163,6 +168,55 @@ def _in_space(
         for wanted in (distances.wanted, nearest(points.at, at))
     )
     return [_finding("map-ground", distances, patches.unit, biases, final)]
+
+
+def _other_values(sources: Sources, patches: PatchSet, seed: int) -> Finding | None:
+    """A finding if the patches have not the values of their sources, such as grey values.
+
+    A few patches are compared by mean and standard deviation, whatever their orientation.
+    """
+    if not sources:
+        return None
+    spreads = []
+    for k in np.random.default_rng(seed).permutation(len(patches))[:_COMPARED].tolist():
+        image = patches.take(np.array([k]))[0]
+        window = _window_of(sources, patches, k).reshape(image.shape)
+        known = np.isfinite(image) & np.isfinite(window)
+        if known.any() and np.ptp(window[known]) > 0:
+            spreads.append([f(x[known]) for x in (image, window) for f in (np.mean, np.std)])
+    if not spreads:
+        return None
+    mean, spread, mean_there, spread_there = np.median(spreads, axis=0)
+    if abs(mean - mean_there) <= _SAME * spread_there and abs(spread / spread_there - 1) <= _SAME:
+        return None
+    return Finding(
+        "map-values",
+        "warning",
+        f"the values of the patches are not those of their source (mean {mean:.3g}, standard "
+        f"deviation {spread:.3g}; there {mean_there:.3g} and {spread_there:.3g}): features of the "
+        "map cannot be compared, and a map would be wrong",
+        "cut the patches from the source: `outcrop locate --patches-output`",
+        {
+            "mean": [float(mean), float(mean_there)],
+            "deviation": [float(spread), float(spread_there)],
+        },
+    )
+
+
+def _window_of(sources: Sources, patches: PatchSet, k: int) -> np.ndarray:
+    """The pixels of the source at the position of one patch."""
+    at = patches.positions
+    assert at is not None
+    height, width = patches.size
+    row, column = upper_left(int(at.row[k]), height), upper_left(int(at.column[k]), width)
+    with sources[at.source[k]].reader() as reader:
+        if isinstance(reader, SceneReader):
+            return reader.read(row, column, height, width)
+        axis = int(at.axis[k])
+        start = np.insert((row, column), axis, at.index[k])
+        z, y, x = start.tolist()
+        depth, tall, wide = np.insert((height, width), axis, 1).tolist()
+        return reader.box((z, y, x), (z + depth, y + tall, x + wide))
 
 
 def _read_points(

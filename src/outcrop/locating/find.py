@@ -39,6 +39,9 @@ _BOTH = (1, -1)
 # Pixels of slices, times patches, up to which all of them are correlated: a quarter of a minute on
 # one core, at 7 to 12 ns each. Half of that where a coarse pass has left few patches.
 _EXHAUSTIVE = 2e9
+# The same for patches that no pass settles, such as those of layers that differ by their noise
+# alone: two minutes on one core.
+_UNSETTLED = 1.6e10
 # Lead, in standard errors, from which a place is unique. Of 7,000 rotated, resized or
 # gain-controlled patches two had a wrong place with a larger lead (`benchmarks.hard_cubes`).
 UNIQUE_LEAD = 5.0
@@ -139,10 +142,10 @@ class _Pass:
 
 # Of 4,000 patches of 8 bits in a cube of 450 x 600 x 900 the coarse pass leaves 14 to the next one,
 # and all are found in 11 s. With 350 windows it leaves 155 (15 s), with 1,400 it leaves 3 (25 s);
-# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). With two candidates 3 of 4,800
-# patches of cubes that come twice got the worse place, with four none (`benchmarks.hard_cubes`). In
-# the fine pass, 128 patches take 2.9 s by signatures and 4.7 s by correlation, 512 patches 5.2 and
-# 17.5 s.
+# with a noise of 0.05 it leaves 47 (13 s), with 1 it leaves 7 (14 s). With two candidates 3 of
+# 4,800 patches of cubes that come twice got the worse place, with four none
+# (`benchmarks.hard_cubes`). In the fine pass, 128 patches take 2.9 s by signatures and 4.7 s by
+# correlation, 512 patches 5.2 and 17.5 s.
 _COARSE = _Pass(windows=700, noise=0.2, fully=0, skip=True, most=4, signs=(1,))
 _REPEAT = replace(_COARSE, most=8, signs=_BOTH)
 _FINE = _Pass(windows=2800, noise=1, fully=128, skip=True, most=16, signs=_BOTH)
@@ -179,14 +182,21 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
     final for the patches that fit one place exactly, up to the rounding of their grey values, if no
     other candidate is a copy of it. If many patches are left, the pass is repeated with more
     candidates and with the negatives. The patches that are left after it are correlated with every
-    window if that takes little time, or else compared by more and finer signatures. The best
-    candidates of the patches that are not exact copies are refined locally.
+    window if that takes little time, or else compared by more and finer signatures. Patches that
+    are no exact copy of any candidate are then correlated with every window if that takes a few
+    minutes at most. The best candidates of the patches that are not exact copies are refined
+    locally.
     """
     planes = in_memory(planes, patches.size, executor)
     found = [PatchPeaks() for _ in range(len(patches))]
     every = range(len(patches))
 
+    def work(some: list[int]) -> float:
+        return _work(len(some), patches, planes)
+
     def add(settings: _Pass, wanted: list[int]) -> None:
+        if not wanted:
+            return
         some = patches if len(wanted) == len(patches) else patches.some(wanted)
         peaks, complete = _search(settings, some, planes, executor)
         for patch, peak in peaks:
@@ -199,7 +209,7 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
         return [patch for patch in every if not found[patch].certain]
 
     wanted = list(every)
-    in_full = _work(len(patches), patches, planes) <= _EXHAUSTIVE
+    in_full = work(wanted) <= _EXHAUSTIVE
     if not in_full:
         add(_COARSE, wanted)
         wanted = inexact()
@@ -207,13 +217,12 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
             add(_REPEAT, wanted)
             wanted = [patch for patch in inexact()
                       if not (found[patch].complete and found[patch].good)]  # fmt: skip
-        in_full = _work(len(wanted), patches, planes) <= _EXHAUSTIVE / 2
-    passes = (_FULL,) if in_full else (_FINE, replace(_FINE, skip=False))
-    unclear = wanted
-    for settings in passes:
-        if unclear:
-            add(settings, unclear)
-            unclear = [patch for patch in unclear if not found[patch].good]
+        in_full = work(wanted) <= _EXHAUSTIVE / 2
+    if not in_full:
+        add(_FINE, wanted)
+        in_full = work(inexact()) <= _UNSETTLED
+        wanted = inexact() if in_full else [patch for patch in wanted if not found[patch].good]
+    add(_FULL if in_full else replace(_FINE, skip=False), wanted)
     _refine_best(inexact(), found, patches, planes, executor)
     return found
 

@@ -21,7 +21,7 @@ Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 def leak_gap(
     random: np.ndarray,
-    ground: np.ndarray,
+    spatial: np.ndarray,
     groups: np.ndarray | None,
     draws: int = 2000,
     seed: int = 0,
@@ -33,7 +33,7 @@ def leak_gap(
     lie beside the training side, and a new area does not.
 
     Args:
-        random, ground: bool, `N`, whether each patch is predicted correctly under the random and
+        random, spatial: bool, `N`, whether each patch is predicted correctly under the random and
             the spatial split; or float, the share of several models that predict it correctly.
         groups: `N`, spatial block of each patch; None: patches are independent.
         draws: number of bootstrap samples.
@@ -46,18 +46,20 @@ def leak_gap(
     0.5
     """
     _refuse_nothing(random)
-    gap = np.asarray(random, np.float64) - np.asarray(ground, np.float64)
+    gap = np.asarray(random, np.float64) - np.asarray(spatial, np.float64)
     drawn = resampled_means(gap[:, None], groups, draws, seed)[:, 0]
     return interval_of_difference(float(gap.mean()), drawn, support(groups, len(gap)))
 
 
-def unpaired_leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: int = 0) -> Interval:
+def unpaired_leak_gap(
+    random: Judged, spatial: Judged, draws: int = 2000, seed: int = 0
+) -> Interval:
     """As `leak_gap`, for a random split that holds out other patches than the spatial split.
 
     The interval is that of two independent sets of blocks (Welch's t).
 
     Args:
-        random, ground: truth, predictions and groups of the same model under the two splits.
+        random, spatial: truth, predictions and groups of the same model under the two splits.
         draws: number of bootstrap samples.
         seed: random seed of the bootstraps.
 
@@ -66,7 +68,7 @@ def unpaired_leak_gap(random: Judged, ground: Judged, draws: int = 2000, seed: i
     """
     return _difference(
         _overall(random, draws, seed),
-        _overall(ground, draws, seed + 1),
+        _overall(spatial, draws, seed + 1),
     )
 
 

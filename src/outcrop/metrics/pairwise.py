@@ -136,17 +136,17 @@ def pairwise_tests(
         raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")
     truth = np.asarray(truth)
     right = {name: np.atleast_2d(one) == truth for name, one in predicted.items()}
-    ground = _ground(truth, groups, classes)
-    balanced, overall = _measured(right, ground, draws, seed)
+    blocks = _blocks(truth, groups, classes)
+    balanced, overall = _measured(right, blocks, draws, seed)
     pairs = list(combinations(predicted, 2))
 
     def differences(measured: Mapping[str, _Measured], effective: float) -> list[Difference]:
         return _corrected(
-            [_difference(measured[a], measured[b], ground.pieces, effective) for a, b in pairs]
+            [_difference(measured[a], measured[b], blocks.pieces, effective) for a, b in pairs]
         )
 
-    by_class = differences(balanced, ground.effective_balanced)
-    by_patch = differences(overall, ground.effective_overall)
+    by_class = differences(balanced, blocks.effective_balanced)
+    by_patch = differences(overall, blocks.effective_overall)
     alike = _corrected([mcnemar(right[a][0], right[b][0]) for a, b in pairs])
     return tuple(
         PairwiseTest(a, b, by_class[i], by_patch[i], alike[i]) for i, (a, b) in enumerate(pairs)
@@ -167,7 +167,7 @@ class _Measured:
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _Blocks:
     """The patches of an evaluation, by block and class.
 
     Attributes:
@@ -201,24 +201,24 @@ class _Ground:
         return effective_groups((counts / np.maximum(counts.sum(axis=0), 1)).sum(axis=1))
 
 
-def _ground(truth: np.ndarray, groups: np.ndarray | None, classes: int) -> _Ground:
+def _blocks(truth: np.ndarray, groups: np.ndarray | None, classes: int) -> _Blocks:
     names, piece = np.unique(
         np.arange(len(truth)) if groups is None else groups, return_inverse=True
     )
-    return _Ground(truth, piece, len(names), classes)
+    return _Blocks(truth, piece, len(names), classes)
 
 
 def _measured(
-    right: Mapping[str, np.ndarray], ground: _Ground, draws: int, seed: int
+    right: Mapping[str, np.ndarray], blocks: _Blocks, draws: int, seed: int
 ) -> tuple[dict[str, _Measured], dict[str, _Measured]]:
     """Balanced and overall accuracy of every model, in the same bootstrap samples."""
-    shares = [ground.counts(), *(ground.counts(one.mean(axis=0)) for one in right.values())]
+    shares = [blocks.counts(), *(blocks.counts(one.mean(axis=0)) for one in right.values())]
     table = np.concatenate(shares, axis=1)
-    drawn = resampled_rows(table, None, draws, seed).reshape(draws, len(shares), ground.classes)
-    there, everything = np.bincount(ground.truth, minlength=ground.classes), drawn[:, 0]
+    drawn = resampled_rows(table, None, draws, seed).reshape(draws, len(shares), blocks.classes)
+    there, everything = np.bincount(blocks.truth, minlength=blocks.classes), drawn[:, 0]
     balanced, overall = {}, {}
     for (name, one), found in zip(right.items(), drawn.swapaxes(0, 1)[1:], strict=True):
-        each = np.stack([ground.counts(row).sum(axis=0) for row in one])
+        each = np.stack([blocks.counts(row).sum(axis=0) for row in one])
         balanced[name] = _Measured(
             mean_recall(each, np.broadcast_to(there, each.shape)), mean_recall(found, everything)
         )
@@ -230,8 +230,8 @@ def _difference(one: _Measured, other: _Measured, pieces: int, effective: float)
     value = float(one.each.mean() - other.each.mean())
     if effective <= 2:
         return Difference(Interval(value, np.nan, np.nan), np.nan)
-    by_ground = (one.drawn - other.drawn).var(ddof=1) * pieces / (pieces - 1)
-    parts = [(by_ground, effective - 1)]
+    between_blocks = (one.drawn - other.drawn).var(ddof=1) * pieces / (pieces - 1)
+    parts = [(between_blocks, effective - 1)]
     parts += [
         (model.each.var(ddof=1) / len(model.each), len(model.each) - 1)
         for model in (one, other)

@@ -126,7 +126,7 @@ class Baseline:
         recipe = _RECIPES[self.name] if self.estimator is None else _untuned(self)
         sample = stratified_sample(y, TUNING_PATCHES, seed)
         estimator = recipe.estimator(seed, (len(sample), X.shape[1]))
-        folds = ground_folds(y[sample], None if groups is None else groups[sample], seed)
+        folds = spatial_folds(y[sample], None if groups is None else groups[sample], seed)
         used = stratified_sample(y, recipe.most, seed)
         # The matrices are too small for several BLAS threads.
         with threadpool_limits(limits=1, user_api="blas"):
@@ -512,7 +512,7 @@ def baseline_of(given: Baseline | Any) -> Baseline:
     return Baseline(type(given).__name__, "centre pixel", given)
 
 
-def ground_folds(
+def spatial_folds(
     labels: np.ndarray, groups: np.ndarray | None, seed: int, wanted: int = FOLDS
 ) -> Folds:
     """Folds, balanced by class, that keep groups whole; fewer than requested if necessary, or none.

@@ -131,7 +131,7 @@ SPATIAL, RANDOM, TRAINING = "#1b5e8c", "#c06a1b", "#8a97a3"
 # Colours of charts that follow the style sheet of the page, which has other ones for dark screens.
 _VARIABLES = {
     INK: "--ink", FAINT: "--rule", EDGE: "--edge",
-    SPATIAL: "--ground", RANDOM: "--chance", TRAINING: "--pale",
+    SPATIAL: "--spatial", RANDOM: "--random", TRAINING: "--pale",
 }  # fmt: skip
 _PIXELS_PER_INCH = 96
 STYLE = {

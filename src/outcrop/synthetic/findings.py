@@ -11,7 +11,7 @@ from outcrop.metrics.intervals import FEW_GROUPS, Interval
 from outcrop.reporting.html import ends, listed, percent
 from outcrop.synthetic.trainings import PLAIN, Outcome
 
-UNDER = {"random": "the random split", "ground": "the spatial split"}
+UNDER = {"random": "the random split", "spatial": "the spatial split"}
 
 
 def points(one: Interval) -> str:
@@ -43,7 +43,7 @@ def plain(outcomes: Sequence[Outcome], split: str) -> Outcome:
 
 def validation_scores(outcomes: Sequence[Outcome]) -> list[str]:
     """The scores of the plain network under both splits, compared with those on new cubes."""
-    pair = [plain(outcomes, split) for split in ("random", "ground")]
+    pair = [plain(outcomes, split) for split in ("random", "spatial")]
     lines = [_score(one) for one in pair]
     off = [abs(one.excess.value) for one in pair]
     closer, further = np.argsort(off, kind="stable")
@@ -70,7 +70,7 @@ def _balanced(one: Interval) -> str:
 
 def leak_gap_sentence(outcomes: Sequence[Outcome]) -> str:
     """The leak gap of the plain network."""
-    gap = plain(outcomes, "ground").leak_gap
+    gap = plain(outcomes, "spatial").leak_gap
     assert gap is not None
     sign = sign_of(gap, "above zero", "below zero")
     return f"The leak gap of the plain network is {points(gap)}, {sign}."
@@ -116,12 +116,12 @@ def cautions(outcomes: Sequence[Outcome], audited: Audit, exact: int, patches: i
         exact: number of patches located at their true position.
         patches: number of all patches.
     """
-    ground, lines = plain(outcomes, "ground"), []
+    spatial, lines = plain(outcomes, "spatial"), []
     few = [
         f"the {name} on {scores.groups}"
         for name, scores in (
-            ("validation score is based", ground.validation),
-            ("score on new cubes", ground.new_cubes),
+            ("validation score is based", spatial.validation),
+            ("score on new cubes", spatial.new_cubes),
         )
         if scores.groups < FEW_GROUPS
     ]

@@ -50,7 +50,7 @@ _NAMES = {
     "both": "Both together",
 }
 _SMALL = (2.7, 2.3)
-_SPLITS = {"random": "random split", "ground": "spatial split"}
+_SPLITS = {"random": "random split", "spatial": "spatial split"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _content(result: StoryResult) -> dict[str, Any]:
         "story": result.story,
         "patches": patches,
         "classes": by_class,
-        "plain": {split: plain(result.outcomes, split) for split in ("random", "ground")},
+        "plain": {split: plain(result.outcomes, split) for split in ("random", "spatial")},
         "tiles": _tiles(result),
         "sentences": _sentences(result),
         "sections": _sections(result),
@@ -131,7 +131,7 @@ def _content(result: StoryResult) -> dict[str, Any]:
         "side_colours": SIDE_COLOURS,
         "curves": [
             learning_curves(
-                {split: result.runs[split, variant] for split in ("random", "ground")}, variant
+                {split: result.runs[split, variant] for split in ("random", "spatial")}, variant
             )
             for variant, *_ in result.story.variants
         ],
@@ -139,7 +139,7 @@ def _content(result: StoryResult) -> dict[str, Any]:
         "names": _NAMES,
         "network": network,
         "parameters": short(cost.parameters),
-        "config": read_json(result.runs["ground", PLAIN].folder / "config.json", "run", "train"),
+        "config": read_json(result.runs["spatial", PLAIN].folder / "config.json", "run", "train"),
         "threads": _threads(),
         "version": __version__,
         "script": asset("scatter.js", locating.FOLDER),
@@ -153,7 +153,7 @@ def _threads() -> int:
 
 
 def _tiles(result: StoryResult) -> list[Tile]:
-    random, ground = (plain(result.outcomes, split) for split in ("random", "ground"))
+    random, spatial = (plain(result.outcomes, split) for split in ("random", "spatial"))
     n, exact = len(result.lost.patches), int(result.exact.sum())
     return [
         Tile(
@@ -163,13 +163,13 @@ def _tiles(result: StoryResult) -> list[Tile]:
         ),
         Tile(
             "Validation score, spatial split",
-            percent(ground.validation.balanced.value),
-            f"balanced accuracy {ends(ground.validation.balanced)} on held-out slabs",
+            percent(spatial.validation.balanced.value),
+            f"balanced accuracy {ends(spatial.validation.balanced)} on held-out slabs",
         ),
         Tile(
             "Score on new cubes",
-            percent(ground.new_cubes.balanced.value),
-            f"{ends(ground.new_cubes.balanced)}, same network; network of the random split "
+            percent(spatial.new_cubes.balanced.value),
+            f"{ends(spatial.new_cubes.balanced)}, same network; network of the random split "
             f"{percent(random.new_cubes.balanced.value)} {ends(random.new_cubes.balanced)}",
         ),
         Tile("Located exactly", f"{exact:,}", f"of {n:,} patches, at the true voxel"),
@@ -180,11 +180,11 @@ def _sentences(result: StoryResult) -> list[str]:
     return [
         *findings.validation_scores(result.outcomes),
         findings.leak_gap_sentence(result.outcomes),
-        *findings.effects([one for one in result.outcomes if one.split == "ground"], _NAMES),
+        *findings.effects([one for one in result.outcomes if one.split == "spatial"], _NAMES),
         findings.best_on_new_cubes(result.outcomes),
         *findings.cautions(
             result.outcomes,
-            result.audits["ground"][0],
+            result.audits["spatial"][0],
             int(result.exact.sum()),
             len(result.lost.patches),
         ),
@@ -249,7 +249,7 @@ def _splits(result: StoryResult) -> list[dict[str, Any]]:
             "figures": projections(_cloud(result, split.sides.astype(int), SIDES, palette)),
             "counts": split.counts(result.located.labels, len(result.located.classes)),
         }
-        for name, split in (("random", result.random), ("ground", result.ground))
+        for name, split in (("random", result.random), ("spatial", result.spatial))
     ]
 
 
@@ -257,11 +257,11 @@ def learning_curves(runs: dict[str, Run], title: str) -> Markup:
     """A chart of training and validation accuracy by epoch of one variant under both splits.
 
     Args:
-        runs: runs by split, "random" and "ground".
+        runs: runs by split, "random" and "spatial".
         title: title of the chart.
     """
     with chart(title, _SMALL) as (figure, axes):
-        for name, colour in (("random", RANDOM), ("ground", SPATIAL)):
+        for name, colour in (("random", RANDOM), ("spatial", SPATIAL)):
             metrics = runs[name].metrics
             epochs = [one.epoch for one in metrics]
             trained = [100 * one.train.accuracy for one in metrics]

@@ -34,7 +34,7 @@ from outcrop.training.device import pick_device
 from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run
 
-AUDITS = ("handed over", "random", "ground")
+AUDITS = ("handed over", "random", "spatial")
 _USED = (TRAIN, VALIDATION)
 _CLIP = (0.5, 99.5)
 
@@ -93,7 +93,7 @@ class StoryResult:
         lost: the patches without positions, and the truth.
         positions: pandas, `positions.csv` of locate.
         located: the patches found, with their positions.
-        random, ground: the random and the spatial split.
+        random, spatial: the random and the spatial split.
         audits: audits by name, one of `AUDITS`.
         runs: runs by split and variant.
         outcomes: scores of each run, in their order.
@@ -106,7 +106,7 @@ class StoryResult:
     positions: Any
     located: PatchSet
     random: Split
-    ground: Split
+    spatial: Split
     audits: dict[str, tuple[Audit, Evidence]]
     runs: dict[tuple[str, str], Run]
     outcomes: tuple[Outcome, ...]
@@ -145,11 +145,11 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
             lost = _lost(story, folder, story.seed, story.per_class)
     _audit("handed over", lost.patches, None, story, folder, timer)
     located = _locate(story, lost, folder, timer)
-    ground = _ground(story, located, folder / "ground.json")
-    random = _random(story, located, ground, folder / "random.json")
-    for name, split in (("random", random), ("ground", ground)):
+    spatial = _spatial(story, located, folder / "spatial.json")
+    random = _random(story, located, spatial, folder / "random.json")
+    for name, split in (("random", random), ("spatial", spatial)):
         _audit(name, located, split, story, folder, timer)
-    splits = {"random": random, "ground": ground}
+    splits = {"random": random, "spatial": spatial}
     runs = train_all(located, splits, story.variants, folder / "runs", lost.volume)
     predicted = _predict_new_cubes(story, runs, folder, timer)
     scores = outcomes(runs, splits, predicted)
@@ -160,7 +160,7 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
         positions=_read_table(folder / "positions.csv"),
         located=located,
         random=random,
-        ground=ground,
+        spatial=spatial,
         audits={name: read_audit(folder / _audit_name(name)) for name in AUDITS},
         runs=runs,
         outcomes=scores,
@@ -231,7 +231,7 @@ def _locate(story: Story, lost: LostPatches, folder: Path, timer: _Timer) -> Pat
     return read_patches(path)
 
 
-def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
+def _spatial(story: Story, patches: PatchSet, path: Path) -> Split:
     """The fold whose rarest class, on either side, has the most patches."""
     if path.exists():
         return read_split(path, patches)
@@ -257,10 +257,10 @@ def _ground(story: Story, patches: PatchSet, path: Path) -> Split:
     return split
 
 
-def _random(story: Story, patches: PatchSet, ground: Split, path: Path) -> Split:
+def _random(story: Story, patches: PatchSet, spatial: Split, path: Path) -> Split:
     if path.exists():
         return read_split(path, patches)
-    split = random_counterpart(patches, ground, story.seed)
+    split = random_counterpart(patches, spatial, story.seed)
     split.save(path)
     return split
 
@@ -269,7 +269,7 @@ def _predict_new_cubes(
     story: Story, runs: dict[tuple[str, str], Run], folder: Path, timer: _Timer
 ) -> Any:
     """The predictions of each run for patches of cubes that no run was trained on."""
-    path = folder / "new-ground.npz"
+    path = folder / "new-cubes.npz"
     if not path.exists():
         with timer.step("new cubes"):
             cubes = [

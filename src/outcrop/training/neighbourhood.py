@@ -39,7 +39,7 @@ class Neighbourhood:
         systems: coordinate reference system of x and y for each scene; empty for volumes.
         judges: positions of the validation and test patches.
         buffer: minimum distance to these, in the unit of the positions
-            (`outcrop.splits.ground.near`).
+            (`outcrop.splits.geometry.near`).
         corner: int64, `N × 3`, slice, row and column of the upper-left pixel of each patch.
         room: int64, `N × 3`, slices, rows and columns of the source after each patch.
         reach: int64, `N × 3`, the longest shift in either direction that keeps the patch inside its

@@ -21,7 +21,7 @@ from outcrop.models.architectures import (
     View,
     network_json,
 )
-from outcrop.models.baselines import Folds, ground_folds, stratified_sample
+from outcrop.models.baselines import Folds, spatial_folds, stratified_sample
 from outcrop.models.multiscale import NEAR, MultiScaleNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions
@@ -366,7 +366,7 @@ def tune(
     wanted = recipe.seed, tuning.tuning_folds
     folds = [] if groups is None else _folds_of_scenes(patches, train, labels, groups, *wanted)
     variants, parts = choices(network, recipe, patches, tuning, apart=bool(folds))
-    folds = folds or ground_folds(labels, groups, *wanted)
+    folds = folds or spatial_folds(labels, groups, *wanted)
     if not folds or tuning.trials < 2 or len(variants) + len(parts) < 2:
         return Tuned(variants[0], (), time.perf_counter() - started)
     truth = [patches.labels[train[held]] for _, held in folds]
@@ -425,7 +425,7 @@ def _folds_of_scenes(
         return []
     folds = [
         (seen[~np.isin(groups[seen], groups[held])], held)
-        for seen, held in ground_folds(labels, at.source, seed, wanted)
+        for seen, held in spatial_folds(labels, at.source, seed, wanted)
     ]
     return folds if all(len(np.unique(labels[seen])) > 1 for seen, _ in folds) else []
 
