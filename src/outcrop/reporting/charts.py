@@ -195,7 +195,7 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
         axes.set_ylim(0, None)
         axes.set_xlabel(f"distance ({autocorrelation['unit']})")
         axes.set_ylabel("semivariance / variance")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0, columnspacing=1)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, columnspacing=1)
     return svg(figure, "variogram")
 
 
