@@ -25,6 +25,7 @@ from outcrop.locating import find
 
 SHARED = Path(os.environ.get("OUTCROP_SHARED", "../shared"))
 SHAPE, SIZE, PATCHES = (60, 72, 130), 40, 60
+LARGE = (450, 75, 900), 150
 _FITS_BETTER = 1e-7
 """Correlations in float64 that differ by less say nothing of float32 samples."""
 
@@ -228,8 +229,12 @@ def main() -> None:
     options.add_argument("--changes", default="", help="part of the names of those to run")
     options.add_argument("--twins", action="store_true", help="cubes that come a second time")
     options.add_argument("--quick", action="store_true", help="force the search of large sources")
+    options.add_argument("--large", action="store_true", help="cubes of 450 x 75 x 900")
     options.add_argument("--folder", type=Path, default=Path("build/hard_cubes"))
     chosen = options.parse_args()
+    global SHAPE, SIZE
+    if chosen.large:
+        SHAPE, SIZE = LARGE
     if chosen.quick:
         find._EXHAUSTIVE = find._UNSETTLED = 0
     sources, changes = (TWINS, OF_TWINS) if chosen.twins else (SOURCES, CHANGES | {BEFORE: None})

@@ -98,7 +98,7 @@ class TransferCheck(Check):
     def run(self, context: Context) -> list[Finding]:
         """One finding for space ("map-ground") and one for features ("map-features").
 
-        If patches have not the values of their sources, "map-values" takes the place of the latter.
+        If patches do not have the values of their sources, "map-values" replaces the latter.
         """
         patches, split, features = context.patches, context.split, context.features
         assert patches.positions is not None and split is not None  # noqa: PT018
@@ -109,9 +109,11 @@ class TransferCheck(Check):
         sources = tuple(map(Source.of, context.to_map)) or patches.sources
         points = prediction_points(patches, _POINTS, sources)
         wanted = None
-        foreign = _other_values(context.sources, patches, context.seed)
-        if opened and foreign is None:
+        if opened:
             points, wanted = _read_points(opened, points, patches)
+        foreign = _other_values(context.sources, patches, context.seed)
+        if foreign:
+            wanted = None
         if not len(points):
             return []
         at, source = coordinates(patches.positions), patches.positions.source
@@ -171,19 +173,28 @@ def _in_space(
 
 
 def _other_values(sources: Sources, patches: PatchSet, seed: int) -> Finding | None:
-    """A finding if the patches have not the values of their sources, such as grey values.
+    """A finding if the patches do not have the values of their sources, such as grey values.
 
     A few patches are compared by mean and standard deviation, whatever their orientation.
     """
-    if not sources:
+    at = patches.positions
+    if not sources or at is None:
         return None
-    spreads = []
-    for k in np.random.default_rng(seed).permutation(len(patches))[:_COMPARED].tolist():
-        image = patches.take(np.array([k]))[0]
-        window = _window_of(sources, patches, k).reshape(image.shape)
-        known = np.isfinite(image) & np.isfinite(window)
-        if known.any() and np.ptp(window[known]) > 0:
-            spreads.append([f(x[known]) for x in (image, window) for f in (np.mean, np.std)])
+    some, spreads = np.random.default_rng(seed).permutation(len(patches))[:_COMPARED], []
+    for number in np.unique(at.source[some]):
+        with sources[number].reader() as reader:
+            for k in some[at.source[some] == number]:
+                pixel, axis = np.array((at.row[k], at.column[k])), int(at.axis[k])
+                pixel = np.insert(pixel, axis, at.index[k]) if patches.from_volume else pixel
+                window = _patch_around(reader, pixel, patches.size, axis)
+                image = patches.take(np.array([k]))[0]
+                if window is None:
+                    continue
+                known = np.isfinite(image) & np.isfinite(window)
+                if known.any() and np.ptp(window[known]) > 0:
+                    spreads.append(
+                        [f(x[known]) for x in (image, window) for f in (np.mean, np.std)]
+                    )
     if not spreads:
         return None
     mean, spread, mean_there, spread_there = np.median(spreads, axis=0)
@@ -203,31 +214,17 @@ def _other_values(sources: Sources, patches: PatchSet, seed: int) -> Finding | N
     )
 
 
-def _window_of(sources: Sources, patches: PatchSet, k: int) -> np.ndarray:
-    """The pixels of the source at the position of one patch."""
-    at = patches.positions
-    assert at is not None
-    height, width = patches.size
-    row, column = upper_left(int(at.row[k]), height), upper_left(int(at.column[k]), width)
-    with sources[at.source[k]].reader() as reader:
-        if isinstance(reader, SceneReader):
-            return reader.read(row, column, height, width)
-        axis = int(at.axis[k])
-        start = np.insert((row, column), axis, at.index[k])
-        z, y, x = start.tolist()
-        depth, tall, wide = np.insert((height, width), axis, 1).tolist()
-        return reader.box((z, y, x), (z + depth, y + tall, x + wide))
-
-
 def _read_points(
     opened: Sources, points: PredictionPoints, patches: PatchSet
 ) -> tuple[PredictionPoints, np.ndarray]:
     """The points with data, and the features of the patches around them."""
+    assert patches.positions is not None
+    common = int(np.bincount(patches.positions.axis).argmax()) if patches.from_volume else -1
     kept, found = [], []
     for number, source in enumerate(opened):
         with source.reader() as reader:
             for i in np.flatnonzero(points.source == number):
-                patch = _patch_around(reader, points.pixel[i], patches)
+                patch = _patch_around(reader, points.pixel[i], patches.size, common)
                 if patch is not None and not np.isnan(patch).all():
                     kept.append(i)
                     found.append(statistics(patch[None]))
@@ -236,19 +233,17 @@ def _read_points(
 
 
 def _patch_around(
-    reader: SceneReader | VolumeReader, pixel: np.ndarray, patches: PatchSet
+    reader: SceneReader | VolumeReader, pixel: np.ndarray, size: tuple[int, int], axis: int
 ) -> np.ndarray | None:
-    """The patch around a pixel; in a volume inside it, across the most common axis."""
-    height, width = patches.size
+    """The patch around a pixel; in a volume inside it, perpendicular to an axis."""
+    height, width = size
     if isinstance(reader, SceneReader):
         row, column = map(int, pixel)
         if height > reader.scene.height or width > reader.scene.width:
             return None
         patch = reader.read(upper_left(row, height), upper_left(column, width), height, width)
         return patch if np.isfinite(patch[:, height // 2, width // 2]).all() else None
-    assert patches.positions is not None
-    axis = int(np.bincount(patches.positions.axis).argmax())
-    extent = np.insert(patches.size, axis, 1)
+    extent = np.insert(size, axis, 1)
     room = np.subtract(reader.volume.shape, extent)
     if (room < 0).any():
         return None

@@ -40,7 +40,7 @@ _BOTH = (1, -1)
 # one core, at 7 to 12 ns each. Half of that where a coarse pass has left few patches.
 _EXHAUSTIVE = 2e9
 # The same for patches that no pass settles, such as those of layers that differ by their noise
-# alone: two minutes on one core.
+# alone: two to three minutes on one core.
 _UNSETTLED = 1.6e10
 # Lead, in standard errors, from which a place is unique. Of 7,000 rotated, resized or
 # gain-controlled patches two had a wrong place with a larger lead (`benchmarks.hard_cubes`).
