@@ -24,8 +24,9 @@ from outcrop.locating.refinement import (
     _best_windows,
     _may_fit,
     climb,
+    refine,
 )
-from outcrop.locating.search import _ALIKE
+from outcrop.locating.search import _ALIKE, Candidates
 from outcrop.locating.signature import _LENGTH
 from outcrop.sources.volumes import open_volume
 
@@ -95,12 +96,25 @@ def _peak(score: float, place: tuple[int, int, int], misfit: np.ndarray | None =
 def test_the_six_best_candidates_are_followed():
     scores = [0.95, 0.93, 0.92, 0.91, 0.9, 0.89, 0.88, 0.87]
     peaks = [_peak(score, (0, 20 * k, 0)) for k, score in enumerate(scores)]
-    chosen = list(starting_places({peak.place: peak for peak in peaks}))
+    chosen = list(starting_places(PatchPeaks({peak.place: peak for peak in peaks})))
     assert chosen == [peak.place for peak in peaks[:6]]
     worse = [_peak(0.95, (0, 0, 0)), _peak(0.88, (0, 20, 0)), _peak(0.8, (0, 40, 0))]
-    assert list(starting_places({peak.place: peak for peak in worse})) == [
+    assert list(starting_places(PatchPeaks({peak.place: peak for peak in worse}))) == [
         one.place for one in worse[:2]
     ]
+
+
+def test_the_best_window_of_a_full_search_is_kept_if_a_sparse_ascent_leaves_it(monkeypatch):
+    def into_a_corner(wanted, *others):
+        return refine([(patch, (*place[:3], 0, 0)) for patch, place in wanted], *others)
+
+    monkeypatch.setattr(find_module, "refine", into_a_corner)
+    samples = cube(0)
+    images, at = cut(samples, 8, 1)
+    np.save("cube.npy", samples)
+    noise = np.random.default_rng(2).normal(size=images.shape)
+    for peaks, place in zip(peaks_of(images + 0.1 * noise, "cube.npy"), at, strict=True):
+        assert peaks.best.place[2:] == tuple(place)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +139,8 @@ def test_every_window_is_compared_if_that_takes_minutes_at_most(
     def search(settings, patches, planes, workers):
         seen.append(settings)
         once = range(known if len(seen) == 1 else 0)
-        return [(k, certain) for k in once], np.zeros(len(patches), bool)
+        none = Candidates.empty(len(patches), 1)
+        return [(k, certain) for k in once], np.zeros(len(patches), bool), none
 
     image = np.round(99 * np.random.default_rng(0).normal(size=(1, 24, 24)))
     (fit,) = compare([Template.of(image)], [image])
@@ -146,7 +161,7 @@ def test_a_patch_that_fits_well_is_not_searched_further(monkeypatch, score, goes
 
     def search(settings, patches, planes, workers):
         seen.append(settings)
-        return [(0, _peak(score, (0, 0, 0)))], np.zeros(1, bool)
+        return [(0, _peak(score, (0, 0, 0)))], np.zeros(1, bool), Candidates.empty(1, 1)
 
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)
@@ -174,7 +189,8 @@ def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, co
         fitting = len(patches) - len(patches) // 10
         # The candidates of three in four patches are complete.
         clear = (np.arange(len(patches)) % 4 > 0) & (settings.signs == complete)
-        return [(k, _peak(0.93, (0, 0, 0))) for k in range(fitting)], clear
+        peaks = [(k, _peak(0.93, (0, 0, 0))) for k in range(fitting)]
+        return peaks, clear, Candidates.empty(len(patches), 1)
 
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)

@@ -60,11 +60,13 @@ class PatchPeaks:
     """The peaks of one patch.
 
     Attributes:
+        windows: scores of the best of all windows at full resolution, if all were correlated.
         complete: whether all windows of all slices were correlated, or all candidates that are as
             good as the places of other patches.
     """
 
     peaks: dict[Place, Peak] = field(default_factory=dict)
+    windows: dict[Place, float] = field(default_factory=dict)
     complete: bool = False
 
     def add(self, peak: Peak) -> None:
@@ -198,9 +200,12 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
         if not wanted:
             return
         some = patches if len(wanted) == len(patches) else patches.some(wanted)
-        peaks, complete = _search(settings, some, planes, executor)
+        peaks, complete, candidates = _search(settings, some, planes, executor)
         for patch, peak in peaks:
             found[wanted[patch]].add(peak)
+        if not settings.windows:
+            for k, patch in enumerate(wanted):
+                found[patch].windows = _scores(candidates, k)
         if settings.signs == _BOTH:
             for patch in np.flatnonzero(complete).tolist():
                 found[wanted[patch]].complete = True
@@ -230,7 +235,8 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
 def find_in(patches: Patches, planes: Sequence[Planes], executor: Executor) -> np.ndarray:
     """The best score of every patch in a few slices; NaN for a patch that fits nowhere."""
     found = np.full(len(patches), np.nan)
-    for patch, peak in _search(_SAMPLE, patches, planes, executor)[0]:
+    peaks, _, _ = _search(_SAMPLE, patches, planes, executor)
+    for patch, peak in peaks:
         found[patch] = np.fmax(found[patch], peak.score)
     return found
 
@@ -246,7 +252,7 @@ def _refine_best(
 
     If slices at the edge of the neighbourhood fit nearly as well, all slices are compared.
     """
-    starts = [(patch, place) for patch in wanted for place in starting_places(found[patch].peaks)]
+    starts = [(patch, place) for patch in wanted for place in starting_places(found[patch])]
     for patch in wanted:
         found[patch].peaks.clear()
     for patch, peak in climb(starts, patches, planes, executor):
@@ -260,15 +266,20 @@ def _refine_best(
             found[patch].add(peak)
 
 
-def starting_places(peaks: dict[Place, Peak]) -> Iterable[Place]:
-    """The places of the best peaks, one in each neighbourhood."""
+def starting_places(found: PatchPeaks) -> Iterable[Place]:
+    """The best places of a patch, one in each neighbourhood.
+
+    An ascent by a sparse grid of pixels may leave the best window for another one, so the best
+    windows at full resolution count as well as the peaks.
+    """
     chosen: list[Place] = []
-    ordered = sorted(peaks.values(), key=lambda peak: (-peak.score, peak.place))
-    for peak in ordered:
-        if len(chosen) == _STARTS or peak.score < ordered[0].score - WORSE:
+    scores = found.windows | {place: peak.score for place, peak in found.peaks.items()}
+    ordered = sorted(scores, key=lambda place: (-scores[place], place))
+    for place in ordered:
+        if len(chosen) == _STARTS or scores[place] < scores[ordered[0]] - WORSE:
             break
-        if not any(_near(peak.place, other, NEIGHBOURHOOD) for other in chosen):
-            chosen.append(peak.place)
+        if not any(_near(place, other, NEIGHBOURHOOD) for other in chosen):
+            chosen.append(place)
     return chosen
 
 
@@ -286,17 +297,18 @@ def _work(n: int, patches: Patches, planes: Sequence[Planes]) -> float:
 
 def _search(
     settings: _Pass, patches: Patches, planes: Sequence[Planes], executor: Executor
-) -> tuple[list[tuple[int, Peak]], np.ndarray]:
+) -> tuple[list[tuple[int, Peak]], np.ndarray, Candidates]:
     """The peaks of every patch near its candidates in one pass.
 
     Returns:
-        The peaks, and a mask of the patches whose candidates are known to be complete.
+        The peaks, a mask of the patches whose candidates are known to be complete, and the
+        candidates.
     """
     candidates, reach = _candidates(settings, patches, planes, executor)
     peaks = _peaks(candidates, reach, patches, planes, executor)
     if settings.windows:
-        return peaks, _complete(peaks, candidates, reach)
-    return peaks, np.ones(len(patches), bool)
+        return peaks, _complete(peaks, candidates, reach), candidates
+    return peaks, np.ones(len(patches), bool), candidates
 
 
 def _candidates(
@@ -431,6 +443,12 @@ def _near_peaks(candidates: Candidates, peaks: Mapping[int, Peak], reach: Reach)
     for patch, peak in peaks.items():
         places[patch] = peak.place
     return candidates.near([column[:, None] for column in places.T], reach)
+
+
+def _scores(candidates: Candidates, patch: int) -> dict[Place, float]:
+    """The candidates of a patch with their scores."""
+    some = np.flatnonzero(np.isfinite(candidates.score[patch])).tolist()
+    return {_place(candidates, patch, m): float(candidates.score[patch, m]) for m in some}
 
 
 def _place(candidates: Candidates, patch: int, m: int) -> Place:
