@@ -146,6 +146,7 @@ def test_every_window_is_compared_if_that_takes_minutes_at_most(
     (fit,) = compare([Template.of(image)], [image])
     certain = Peak(fit, -1, np.inf, True, False, (0, 0, 0, 0, 0))
     monkeypatch.setattr(find_module, "_search", search)
+    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     monkeypatch.setattr(find_module, "along", lambda *_: [])
     images = np.zeros((8, 1, 8, 8), np.float32)
@@ -166,6 +167,7 @@ def test_a_patch_that_fits_well_is_not_searched_further(monkeypatch, score, goes
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
+    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((1, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     # The coarse pass, a fine pass, and one over every slice if the fine pass found nothing.
@@ -195,6 +197,7 @@ def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, co
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
+    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((n, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     assert seen == passes
@@ -373,7 +376,13 @@ COSTS = {
     "planes._RUN": 64,
     "search._WINDOWS": 256,
     "search._PATCHES": 16,
-    "search._CROWD": 8,
+    "copies._CELLS": 8,
+    "copies._ANCHORS": 8,
+    "copies._COMMON": 2,
+    "copies._SAMPLE": 64,
+    "copies._WORTHWHILE": 0.05,
+    "copies._TABLE": 1 << 22,
+    "search.CROWD": 8,
     "search._SIGNATURE_NUMBERS": 1 << 12,
     "search._SPECTRA_SAMPLES": 1 << 10,
     "search._FARTHEST": 2,
@@ -389,7 +398,7 @@ COSTS = {
     "find.NEAR_SCORE": 0.8,
     "find._COARSE.windows": 700,
     "find._COARSE.noise": 0.2,
-    "find._COARSE.most": 2,
+    "find._COARSE.most": 4,
     "find._REPEAT.most": 8,
     "find._FINE.windows": 2800,
     "find._FINE.noise": 1,

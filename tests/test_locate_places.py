@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter, rotate, uniform_filter1d, zoom
 
-from outcrop.executors import executor
+from outcrop.executors import Serial, executor
+from outcrop.locating import copies
 from outcrop.locating import find as find_module
 from outcrop.locating.correlation import Comparison, Template, compare, sparse_correlation, vuong
 from outcrop.locating.locate import locate as locate_patches
-from outcrop.locating.planes import Patches, Planes
+from outcrop.locating.planes import Patches, Planes, Slab
 from outcrop.locating.refinement import NEIGHBOURHOOD, climb
+from outcrop.patches.flips import FLIPS, flip
 from outcrop.sources.volumes import open_volume
 from outcrop.synthetic.damage import damage
 
@@ -239,25 +241,119 @@ def test_many_patches_are_unambiguous_although_not_every_window_was_compared(mon
     assert many.ambiguous.mean() < 0.5
 
 
-def test_exact_copies_of_layers_that_differ_by_noise_alone_are_found(monkeypatch):
-    rng = np.random.default_rng(21)
+def layers_with_noise(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Layers that differ by their noise alone, places in them, and the patches there."""
+    rng = np.random.default_rng(seed)
     layer = gaussian_filter(rng.normal(size=80), 1.5)
     cube = (layer / layer.std() + 0.05 * rng.normal(size=(24, 200, 80))).astype(np.float32)
-    np.save("cube.npy", cube)
     at = rng.integers(np.subtract(cube.shape, (1, 40, 40)) + 1, size=(30, 3))
-    images = np.stack([cube[i, r : r + 40, c : c + 40] for i, r, c in at])
-    grey = np.round(250 * (images - images.min()) / np.ptp(images)).astype(np.uint8)
+    return cube, at, np.stack([cube[i, r : r + 40, c : c + 40] for i, r, c in at])
+
+
+def grey(images: np.ndarray, levels: int) -> np.ndarray:
+    return np.round((images - images.min()) / np.ptp(images) * (levels - 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: images,
+        lambda images: 7 - 0.2 * images,
+        lambda images: grey(images, 250),
+        lambda images: 255 - grey(images, 250),
+        lambda images: np.where(np.arange(40) < 10, np.nan, images),
+        lambda images: np.repeat(images[:, None], 3, axis=1),
+    ],
+)
+def test_copies_of_layers_that_differ_by_noise_alone_are_found_by_their_signs(monkeypatch, change):
+    cube, at, images = layers_with_noise(21)
+    np.save("cube.npy", cube)
     # As in a large source, in which no pass of signatures tells these places apart.
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
-    for patches in (images, grey):
-        found = locate_patches(patches, "cube.npy", axis=0)
-        assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
-        assert not found.ambiguous.any()
     monkeypatch.setattr(find_module, "_UNSETTLED", 0)
-    assert locate_patches(grey, "cube.npy", axis=0).ambiguous.any()
+    found = locate_patches(change(images), "cube.npy", axis=0)
+    assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
+    assert not found.ambiguous.any()
+    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    assert locate_patches(change(images), "cube.npy", axis=0).ambiguous.any()
+
+
+def test_flipped_copies_are_found_by_their_signs(monkeypatch):
+    cube, at, images = layers_with_noise(21)
+    np.save("cube.npy", cube)
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
+    names = list(FLIPS)
+    flipped = [flip(image, names[k % len(names)]) for k, image in enumerate(images)]
+    found = locate_patches(np.stack(flipped), "cube.npy", axis=0, flips=True)
+    assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
+    assert found.flip.tolist() == [names[k % len(names)] for k in range(len(images))]
+    assert not found.ambiguous.any()
+
+
+def test_patches_of_few_grey_levels_are_correlated_with_every_window(monkeypatch):
+    cube, at, images = layers_with_noise(21)
+    np.save("cube.npy", cube)
+    monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
+    few = grey(images, 20)
+    found = locate_patches(few, "cube.npy", axis=0)
+    assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
+    monkeypatch.setattr(find_module, "_UNSETTLED", 0)
+    found = locate_patches(few, "cube.npy", axis=0)
+    wrong = (np.stack([found.index, found.row, found.column], 1) != at).any(axis=1)
+    assert wrong.any()
+    assert (found.ambiguous | ~found.found)[wrong].all()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lag=st.sampled_from([1, 2, 4]),
+    gain=st.floats(0.01, 100),
+    offset=st.floats(-1000, 1000),
+)
+def test_rounding_changes_no_sign_of_a_difference_of_two_steps(seed, lag, gain, offset):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(60, 90)) * rng.uniform(1, 50)
+    rounded = np.round(image)
+    sure = copies._least(np.abs(copies._mixed(rounded, lag)), lag) >= 2
+    there = copies._codes(image.astype(np.float32), lag)
+    changed = copies._codes((gain * rounded + offset).astype(np.float32), lag)
+    assert (there == changed)[sure].all()
+    assert (there == ~copies._codes(-image.astype(np.float32), lag))[sure].all()
+
+
+def test_a_code_holds_the_signs_of_its_32_differences():
+    image = np.random.default_rng(3).normal(size=(30, 60)).astype(np.float32)
+    for lag in (1, 2, 4):
+        code = copies._codes(image, lag)
+        r, c = 3, 5
+        signs = [
+            image[r + i * lag, c + j * lag] - image[r + i * lag, c + (j + 1) * lag]
+            > image[r + (i + 1) * lag, c + j * lag] - image[r + (i + 1) * lag, c + (j + 1) * lag]
+            for i in range(4)
+            for j in range(8)
+        ]
+        assert code[r, c] == sum(int(sign) << k for k, sign in enumerate(signs))
+
+
+@pytest.mark.parametrize(("equal", "slices"), [(0.25, [0, 1]), (0.5, [0]), (1.0, [])])
+def test_windows_with_half_of_the_signs_are_candidates(monkeypatch, equal, slices):
+    rng = np.random.default_rng(5)
+    cube = rng.normal(size=(3, 60, 80)).astype(np.float32)
+    patch = cube[0, 10:50, 20:60].copy()
+    cube[0] += 0.3 * rng.normal(size=cube[0].shape)
+    cube[1, 10:28, 20:60] = patch[:18]
+    np.save("cube.npy", cube)
+    monkeypatch.setattr(copies, "_EQUAL", equal)
+    planes, every = Planes(open_volume("cube.npy"), 0), Patches(patch[None, None], None, ("none",))
+    anchors = copies.find_anchors(every, [planes], Serial())
+    slab = Slab(0, 3, 0, 0, 60, 80)
+    found = copies.scan_copies(enumerate(cube[:, None]), slab, 0, anchors, (40, 40), 4, (0, 0, 0))
+    assert found.index[np.isfinite(found.score)].tolist() == slices
 
 
 def test_the_true_places_are_among_the_candidates(monkeypatch):
+    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
     monkeypatch.setattr(find_module, "_UNSETTLED", 0)
     seen, own = [], find_module._own_scores

@@ -79,7 +79,9 @@ class Template:
             image[None], None if known is None else known[None, None], np.array([[count]])
         )
         centred, mean, length = each[0], means[0], lengths[0]
-        step = np.array([_step(band if known is None else band[known]) for band in image])
+        step = np.array(
+            [quantisation_step(band if known is None else band[known]) for band in image]
+        )
         rounding = _ROUNDING * step * np.sqrt(count)
         noise = np.maximum(rounding / np.where(length > 0, length, 1), _FLOAT32)
         return cls(centred, mean, np.square(length), known, count, noise)
@@ -330,7 +332,7 @@ def _centred(
     return centred, mean, length
 
 
-def _step(values: np.ndarray) -> float:
+def quantisation_step(values: np.ndarray) -> float:
     """The quantisation step: all values less the lowest are its multiples; 0 if there is none."""
     whole = values.ravel()
     if np.array_equal(whole, np.round(whole)) and np.ptp(whole) < _MOST_STEPS:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from outcrop.executors import Executor
+from outcrop.locating.copies import Anchors, find_anchors, scan_copies
 from outcrop.locating.correlation import standardise, vuong
 from outcrop.locating.planes import Patches, Place, Planes, Slab, in_memory
 from outcrop.locating.refinement import (
@@ -176,6 +178,16 @@ class _Scan:
     near: Reach
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The data that all tasks of the search for copies share."""
+
+    planes: Sequence[Planes]
+    anchors: Anchors
+    size: tuple[int, int]
+    near: Reach
+
+
 def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list[PatchPeaks]:
     """Find the peaks of every patch; a patch that fits nowhere has none.
 
@@ -216,6 +228,11 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
     wanted = list(every)
     in_full = work(wanted) <= _EXHAUSTIVE
     if not in_full:
+        for patch, peak in _copies(patches, planes, executor):
+            found[patch].add(peak)
+        wanted = inexact()
+        in_full = work(wanted) <= _EXHAUSTIVE / 2
+    if not in_full:
         add(_COARSE, wanted)
         wanted = inexact()
         if len(wanted) * len(patches.flips) > _FINE.fully:
@@ -230,6 +247,19 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
     add(_FULL if in_full else replace(_FINE, skip=False), wanted)
     _refine_best(inexact(), found, patches, planes, executor)
     return found
+
+
+def _copies(
+    patches: Patches, planes: Sequence[Planes], executor: Executor
+) -> list[tuple[int, Peak]]:
+    """The peaks of the patches at the places that have the signs of their finest detail."""
+    anchors = find_anchors(patches, planes, executor)
+    if anchors is None:
+        return []
+    reach = (1, 2, 2)
+    shared = _Look(planes, anchors, patches.size, _doubled(reach))
+    candidates = _joined(_look, shared, patches, _COARSE.most, executor)
+    return _peaks(candidates, reach, patches, planes, executor)
 
 
 def find_in(patches: Patches, planes: Sequence[Planes], executor: Executor) -> np.ndarray:
@@ -340,13 +370,27 @@ def _candidates(
     slices = max(1, *(step // 2 + 1 for step in steps.values()))
     near = _doubled((slices, *reach))
     shared = _Scan(planes, steps, settings, size, cell, signature, np.stack(known), near)
-    tasks = [(number, slab) for number, one in enumerate(planes) for slab in one.slabs(size)]
-    each = executor.each(_scan, shared, tasks, "comparing")
-    none = Candidates.empty(len(patches), settings.most)
-    candidates = reduce(
-        lambda one, other: one.joined(other).suppressed(near, settings.most), each, none
+    return _joined(_scan, shared, patches, settings.most, executor), (slices, *reach)
+
+
+def _joined(
+    look: Callable[[Any, tuple[int, Slab]], Candidates],
+    shared: _Scan | _Look,
+    patches: Patches,
+    most: int,
+    executor: Executor,
+) -> Candidates:
+    """The best candidates of all slabs."""
+    tasks = [
+        (number, slab)
+        for number, one in enumerate(shared.planes)
+        for slab in one.slabs(patches.size)
+    ]
+    return reduce(
+        lambda one, other: one.joined(other).suppressed(shared.near, most),
+        executor.each(look, shared, tasks, "comparing"),
+        Candidates.empty(len(patches), most),
     )
-    return candidates, (slices, *reach)
 
 
 def _peaks(
@@ -459,6 +503,12 @@ def _place(candidates: Candidates, patch: int, m: int) -> Place:
         int(candidates.row[patch, m]),
         int(candidates.column[patch, m]),
     )
+
+
+def _look(search: _Look, task: tuple[int, Slab]) -> Candidates:
+    number, slab = task
+    slices = search.planes[number].slices(slab, range(slab.first, slab.last))
+    return scan_copies(slices, slab, number, search.anchors, search.size, _COARSE.most, search.near)
 
 
 def _scan(search: _Scan, task: tuple[int, Slab]) -> Candidates:

@@ -26,7 +26,7 @@ Reach = tuple[int, int, int]
 """Slices, rows and columns to each side of a place."""
 # Windows near one place that may score higher than all other places: in three compared slices, two
 # groups of windows in each, or more at the edges of tiles.
-_CROWD = 8
+CROWD = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,27 @@ class Candidates:
         kinds = (np.int16, np.int16, np.int32, np.int32, np.int32)
         places = (np.zeros((n, most), kind) for kind in kinds)
         return cls(np.full((n, most), -np.inf, np.float32), *places)
+
+    @classmethod
+    def ranked(
+        cls, n: int, most: int, patch: np.ndarray, score: np.ndarray, **place: np.ndarray
+    ) -> Candidates:
+        """The best candidates of N patches, of those in a list.
+
+        Args:
+            most: maximum number for each patch.
+            patch: int, the patch of each.
+            score: the similarity of each.
+            place: the other fields.
+        """
+        order = np.lexsort((-score, patch))
+        patch = patch[order]
+        rank = np.arange(len(patch)) - np.searchsorted(patch, patch)
+        order, at = order[rank < most], (patch[rank < most], rank[rank < most])
+        found = cls.empty(n, most)
+        for name, values in {"score": score, **place}.items():
+            getattr(found, name)[at] = values[order]
+        return found
 
     def offer(self, which: slice, similarity: np.ndarray, where: Where, **place: int) -> None:
         """Replace the worst candidate of each patch by the best of some windows, if that is better.
@@ -130,7 +151,7 @@ def spacing(planes: Planes, signature: Signature) -> int:
     sparse = replace(signature, stride=(4 * signature.stride[0], 4 * signature.stride[1]))
     alike: list[list[np.ndarray]] = [[] for _ in range(farthest)]
     with planes.open() as read:
-        for slab in _pieces(planes, signature.size, 2 * farthest + 1):
+        for slab in pieces(planes, signature.size, 2 * farthest + 1):
             windows = [sparse.of_slice(plane) for plane in read(slab)]
             for away in range(1, farthest + 1):
                 for other in (farthest - away, farthest + away):
@@ -150,7 +171,7 @@ def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
     each = max(1, _SAMPLE // (_PLACES * len(planes)))
     for one in planes:
         with one.open() as read:
-            for slab in _pieces(one, size, 1):
+            for slab in pieces(one, size, 1):
                 pixels = read(slab)[0]
                 rows = rng.integers(slab.height - size[0] + 1, size=each)
                 columns = rng.integers(slab.width - size[1] + 1, size=each)
@@ -159,7 +180,7 @@ def some_windows(planes: Sequence[Planes], size: tuple[int, int]) -> np.ndarray:
     return np.stack(found)
 
 
-def _pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
+def pieces(planes: Planes, size: tuple[int, int], thick: int) -> list[Slab]:
     """Evenly spaced pieces of a source, each `thick` slices thick."""
     slabs, pieces = planes.slabs(size), []
     for k in range(_PLACES):
@@ -190,7 +211,7 @@ def scan(
         most: maximum number of candidates for each patch.
         reach: as for `Candidates.suppressed`.
     """
-    found = Candidates.empty(known.shape[1], most + _CROWD)
+    found = Candidates.empty(known.shape[1], most + CROWD)
     columns = signature.grid(slab.height, slab.width).columns
     rows = signature.stride[0] * (_SIGNATURE_NUMBERS // (columns * known.shape[2]))
     # The memory is reused, because allocating it each time takes a fifth of the time.
@@ -243,7 +264,7 @@ def scan_fully(
         most: maximum number of candidates for each patch.
         reach: as for `Candidates.suppressed`.
     """
-    found = Candidates.empty(known.shape[1], most + _CROWD)
+    found = Candidates.empty(known.shape[1], most + CROWD)
     reduced = {index: cells(pixels, cell) for index, pixels in slices}
     bands, window = known.shape[2], known.shape[3:]
     lines, columns = slab.height // cell[0], slab.width // cell[1]
