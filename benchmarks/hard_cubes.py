@@ -25,7 +25,6 @@ from outcrop.locating import find
 
 SHARED = Path(os.environ.get("OUTCROP_SHARED", "../shared"))
 SHAPE, SIZE, PATCHES = (60, 72, 130), 40, 60
-LARGE = (450, 75, 900), 150
 _FITS_BETTER = 1e-7
 """Correlations in float64 that differ by less say nothing of float32 samples."""
 
@@ -70,7 +69,7 @@ def folded(seed: int) -> np.ndarray:
 def channels(seed: int) -> np.ndarray:
     """Winding channels with fills of their own in quiet layers."""
     rng = np.random.default_rng(seed)
-    i, x, t = np.indices(SHAPE)
+    i, x, t = np.ogrid[tuple(map(slice, SHAPE))]
     cube = 0.5 * trace(rng, SHAPE[2], 0.05)[None, None] + np.zeros(SHAPE)
     for _ in range(14):
         middle = rng.uniform(0, SHAPE[1]) + rng.uniform(3, 14) * np.sin(
@@ -222,6 +221,7 @@ class Count:
 
 
 def main() -> None:
+    global SHAPE, SIZE
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--patches", type=int, default=PATCHES)
@@ -229,12 +229,11 @@ def main() -> None:
     options.add_argument("--changes", default="", help="part of the names of those to run")
     options.add_argument("--twins", action="store_true", help="cubes that come a second time")
     options.add_argument("--quick", action="store_true", help="force the search of large sources")
-    options.add_argument("--large", action="store_true", help="cubes of 450 x 75 x 900")
+    options.add_argument("--shape", default=",".join(map(str, SHAPE)), help="of the cubes")
+    options.add_argument("--size", type=int, default=SIZE, help="of the patches")
     options.add_argument("--folder", type=Path, default=Path("build/hard_cubes"))
     chosen = options.parse_args()
-    global SHAPE, SIZE
-    if chosen.large:
-        SHAPE, SIZE = LARGE
+    SHAPE, SIZE = tuple(map(int, chosen.shape.split(","))), chosen.size
     if chosen.quick:
         find._EXHAUSTIVE = find._UNSETTLED = 0
     sources, changes = (TWINS, OF_TWINS) if chosen.twins else (SOURCES, CHANGES | {BEFORE: None})
