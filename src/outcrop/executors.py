@@ -10,15 +10,15 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
-from outcrop.progress import track
+from outcrop.progress import length, track
 
 _TIMEOUT = 10  # seconds until a Dask scheduler must answer
 _AHEAD = 2  # items submitted per worker before the first result is awaited
@@ -26,14 +26,9 @@ _LOSSES = 3  # times that all workers of a cluster may die
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-class Pending(Protocol[Result_co]):
-    """What `concurrent.futures.Future` has of which an executor makes use."""
-
-    def result(self) -> Result_co:
-        """Wait for the result and return it, or raise the exception of the work."""
+Work: TypeAlias = Callable[[Any, Item], Result]
+Submit: TypeAlias = Callable[[Item], Callable[[], Result]]
+"""Submits an item; what it returns waits for the result, or raises the exception of the work."""
 
 
 class Executor(ABC):
@@ -48,7 +43,7 @@ class Executor(ABC):
     @abstractmethod
     def each(
         self,
-        work: Callable[[Any, Item], Result],
+        work: Work[Item, Result],
         shared: Any,
         items: Iterable[Item],
         what: str,
@@ -75,7 +70,7 @@ class Serial(Executor):
 
     def each(
         self,
-        work: Callable[[Any, Item], Result],
+        work: Work[Item, Result],
         shared: Any,
         items: Iterable[Item],
         what: str,
@@ -96,13 +91,13 @@ class Pooled(Executor):
 
     @abstractmethod
     def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> AbstractContextManager[Callable[[Item], Pending[Result]]]:
+        self, work: Work[Item, Result], shared: Any
+    ) -> AbstractContextManager[Submit[Item, Result]]:
         """A function that submits an item; the end of the block cancels what is pending."""
 
     def each(
         self,
-        work: Callable[[Any, Item], Result],
+        work: Work[Item, Result],
         shared: Any,
         items: Iterable[Item],
         what: str,
@@ -111,8 +106,8 @@ class Pooled(Executor):
         """See `Executor.each`."""
         with self.submitting(work, shared) as submit:
             pending = (submit(item) for item in items)
-            done = (one.result() for one in _ahead(pending, _AHEAD * self.workers))
-            yield from track(done, what, _length(items, total))
+            done = (result() for result in _ahead(pending, _AHEAD * self.workers))
+            yield from track(done, what, length(items, total))
 
 
 class Threads(Pooled):
@@ -122,16 +117,14 @@ class Threads(Pooled):
         self.workers = workers
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
         """See `Pooled.submitting`."""
         from threadpoolctl import threadpool_limits
 
         # One BLAS thread in each of our threads is faster than all BLAS threads on one product.
         with threadpool_limits(1), futures.ThreadPoolExecutor(self.workers) as pool:
             try:
-                yield lambda item: pool.submit(work, shared, item)
+                yield lambda item: pool.submit(work, shared, item).result
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -149,9 +142,7 @@ class Processes(Pooled):
         self.workers = workers
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
         """See `Pooled.submitting`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
@@ -163,7 +154,7 @@ class Processes(Pooled):
         )
         ended = False
         try:
-            yield lambda item: pool.submit(_with_shared, work, item)
+            yield lambda item: pool.submit(_with_shared, work, item).result
             ended = True
         except BrokenProcessPool:
             raise OutcropError(
@@ -174,12 +165,8 @@ class Processes(Pooled):
             pool.shutdown(kill_workers=not ended)
 
 
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "LOKY_MAX_CPU_COUNT": "1",
-}
+_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+_ONE_THREAD = dict.fromkeys(_LIMITS, "1")
 _shared: list[Any] = []
 
 
@@ -197,7 +184,7 @@ def _begin(shared: Any, parent: int) -> None:
     _shared[:] = [shared]
 
 
-def _with_shared(work: Callable[[Any, Item], Result], item: Item) -> Result:
+def _with_shared(work: Work[Item, Result], item: Item) -> Result:
     return _without_cause(work, _shared[0], item)
 
 
@@ -210,17 +197,15 @@ class Given(Pooled):
         self.remote = not isinstance(pool, futures.ThreadPoolExecutor)
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
         """See `Pooled.submitting`; `shared` is sent with every item."""
         pending: set[futures.Future[Any]] = set()
 
-        def submit(item: Item) -> futures.Future[Result]:
+        def submit(item: Item) -> Callable[[], Result]:
             future = self._pool.submit(_without_cause, work, shared, item)
             pending.add(future)
             future.add_done_callback(pending.discard)
-            return future
+            return future.result
 
         try:
             yield submit
@@ -239,17 +224,15 @@ class Cluster(Pooled):
         self.workers = max(1, len(client.scheduler_info()["workers"]))
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
         """See `Pooled.submitting`."""
         scattered = _Scattered(self._client, shared)
         pending: WeakSet[_Task] = WeakSet()
 
-        def submit(item: Item) -> _Task:
+        def submit(item: Item) -> Callable[[], Result]:
             task = _Task(self._client, scattered, work, item)
             pending.add(task)
-            return task
+            return task.result
 
         try:
             yield submit
@@ -302,7 +285,7 @@ class _Task:
                 self._submit()
 
 
-def _without_cause(work: Callable[[Any, Item], Result], shared: Any, item: Item) -> Result:
+def _without_cause(work: Work[Item, Result], shared: Any, item: Item) -> Result:
     """`work(shared, item)`; an `OutcropError` loses its cause, which may not be picklable."""
     try:
         return work(shared, item)
@@ -320,10 +303,6 @@ def _ahead(items: Iterator[Item], number: int) -> Iterator[Item]:
         if len(taken) > number:
             yield taken.popleft()
     yield from taken
-
-
-def _length(items: Iterable[Any], total: int | None) -> int | None:
-    return len(items) if total is None and isinstance(items, Sized) else total
 
 
 Scheduler = str | futures.Executor
