@@ -226,7 +226,7 @@ def _open(
         by_name = named and not any(name.isdecimal() for name in named)
         product = open_product(names[0], named if by_name else None)
         bands = None if by_name else bands
-        parts = [_with_metadata(part, product) for part in _describe_all(product, crs)]
+        parts = [_describe_band(band, product.sensor, crs) for band in product.bands]
     else:
         parts = [describe_raster(name, crs) for name in names]
     every = _rename_bands([band for part in parts for band in part.bands], parts, names[0], reading)
@@ -242,22 +242,11 @@ def _open(
     return scene, notes
 
 
-def _describe_all(product: Product, crs: str | None) -> list[RasterFile]:
-    return [describe_raster(band.file, crs) for band in product.bands]
-
-
-def _with_metadata(part: RasterFile, product: Product) -> RasterFile:
-    """A file of a product with the properties that the metadata of the product declare."""
-    known = next(band for band in product.bands if band.file == part.name)
-    band = replace(
-        part.bands[0],
-        name=known.name,
-        scale=known.scale,
-        offset=known.offset,
-        nodata=known.nodata,
-        unit=known.unit,
-    )
-    return replace(part, bands=(band,), named=True, sensor=product.sensor)
+def _describe_band(known: Band, sensor: str, crs: str | None) -> RasterFile:
+    """The file of a band of a product, with the properties that the metadata declare."""
+    part = describe_raster(known.file, crs)
+    band = replace(known, crs=part.bands[0].crs)
+    return replace(part, bands=(band,), named=True, sensor=sensor)
 
 
 def _rename_bands(

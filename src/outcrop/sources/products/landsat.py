@@ -22,14 +22,8 @@ from outcrop.sources.products.files import (
     number,
     parse_xml,
 )
-from outcrop.sources.products.product import (
-    Product,
-    ProductBand,
-    QualityMask,
-    listed,
-    missing_bands_text,
-    spelled_bands,
-)
+from outcrop.sources.products.product import Product, listed, missing_bands_text, spelled_bands
+from outcrop.sources.scene import Band, Mask
 
 # Level-2 surface reflectance of all sensors.
 SR_SCALE, SR_OFFSET = 2.75e-05, -0.2
@@ -50,7 +44,7 @@ class _Metadata:
     sensor: str
     level: str
     acquired: str
-    bands: dict[str, ProductBand]
+    bands: dict[str, Band]
     quality: str
 
 
@@ -86,7 +80,7 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
     mask = None
     if known.quality.upper() in files:
         bits = QA_BITS if known.satellite in ("8", "9") else QA_BITS_BEFORE_8
-        mask = QualityMask(gdal(known.quality), "QA_PIXEL", (), bits)
+        mask = Mask(gdal(known.quality), (), bits)
     else:
         notes.append(f"{known.quality} is missing: clouds are not masked")
     return Product(
@@ -159,13 +153,13 @@ def _from_mtl(place: Place, notes: list[str]) -> _Metadata:
     for i in numbers:
         scale, offset = linear(group, "REFLECTANCE", str(i))
         band, file = f"SR_B{i}" if surface else f"B{i}", contents[f"FILE_NAME_BAND_{i}"]
-        bands[band] = ProductBand(file, band, scale / sine, offset / sine, 0.0, "reflectance")
+        bands[band] = Band(file, 1, band, scale / sine, offset / sine, 0.0, "reflectance")
     kelvin = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
     for key, file in contents.items():
         match = re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+)", key)
         if match and kelvin in groups:
             scale, offset = linear(kelvin, "TEMPERATURE", match[1])
-            bands[match[1]] = ProductBand(file, match[1], scale, offset, 0.0, "kelvin")
+            bands[match[1]] = Band(file, 1, match[1], scale, offset, 0.0, "kelvin")
     return _Metadata(
         title=value("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID", r"\w+"),
         satellite=value("IMAGE_ATTRIBUTES", "SPACECRAFT_ID", r"LANDSAT_\d")[-1],
@@ -209,8 +203,8 @@ def _from_names(path: Path, place: Place, notes: list[str]) -> _Metadata:
         level=f"L{match['level'].upper()}",
         acquired=f"{date[:4]}-{date[4:6]}-{date[6:]}",
         bands={
-            name: ProductBand(
-                f"{place.title}_{name}.TIF", name, SR_SCALE, SR_OFFSET, 0.0, "reflectance"
+            name: Band(
+                f"{place.title}_{name}.TIF", 1, name, SR_SCALE, SR_OFFSET, 0.0, "reflectance"
             )
             for name in names
         },
@@ -219,7 +213,7 @@ def _from_names(path: Path, place: Place, notes: list[str]) -> _Metadata:
 
 
 def _missing_files_text(
-    missing: Sequence[str], bands: dict[str, ProductBand], files: dict[str, str]
+    missing: Sequence[str], bands: dict[str, Band], files: dict[str, str]
 ) -> str:
     """The error message for bands without a file, which may be of another product."""
     ending = f"_{missing[0]}.TIF"

@@ -22,14 +22,8 @@ from outcrop.sources.products.files import (
     number,
     parse_xml,
 )
-from outcrop.sources.products.product import (
-    Product,
-    ProductBand,
-    QualityMask,
-    listed,
-    missing_bands_text,
-    spelled_bands,
-)
+from outcrop.sources.products.product import Product, listed, missing_bands_text, spelled_bands
+from outcrop.sources.scene import Band, Mask
 
 # The bands of the sensor in the order of their band_id, with the native resolution in metres.
 SENTINEL_BANDS = {
@@ -96,8 +90,9 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     if missing:
         raise OutcropError(path, missing_bands_text(missing, [n for n in wanted if n in there]))
     found = tuple(
-        ProductBand(
+        Band(
             file=place.tree.gdal(_best_image(path, images, name, SENTINEL_BANDS[name], notes).file),
+            number=1,
             name=name,
             scale=1 / known.quantification,
             offset=known.offsets[name] / known.quantification,
@@ -109,7 +104,7 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     mask = None
     if "SCL" in there:
         image = _best_image(path, images, "SCL", SCL_METRES, notes)
-        mask = QualityMask(place.tree.gdal(image.file), "SCL", SCL_NO_DATA, ())
+        mask = Mask(place.tree.gdal(image.file), SCL_NO_DATA, ())
     else:
         notes.append("the scene classification (SCL) is missing: clouds are not masked")
     return Product(
