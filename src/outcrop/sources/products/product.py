@@ -34,7 +34,7 @@ class Product:
     acquired: str
     bands: tuple[Band, ...]
     mask: Mask | None
-    assumed: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
 
 
 def spelled_bands(path: Path, bands: Sequence[str], every: Iterable[str]) -> tuple[str, ...]:
