@@ -38,9 +38,10 @@ Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,13 @@ from outcrop.extras import need
 from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_headers import (
-    STORED,
     Layout,
     NoGridError,
     find_grid,
     read_layout,
-    read_trace_words,
+    read_trace_word,
     sample_times,
+    stored_dtype,
 )
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube, check_samples_exact
 
@@ -79,17 +80,11 @@ def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
             contradicts the samples; its geometry is not regular.
     """
     layout = read_layout(path, reading)
-    inline, crossline = (
-        read_trace_words(layout, [byte], what)[0]
-        for byte, what in ((reading.inline_byte, "inline"), (reading.crossline_byte, "crossline"))
-    )
+    inline = read_trace_word(layout, reading.inline_byte, "inline")
+    crossline = read_trace_word(layout, reading.crossline_byte, "crossline")
+    offsets = partial(read_trace_word, layout, _OFFSET_BYTE, "offset")
     try:
-        grid = find_grid(
-            inline,
-            crossline,
-            lambda: read_trace_words(layout, [_OFFSET_BYTE], "offset")[0],
-            reading.gaps,
-        )
+        grid = find_grid(inline, crossline, offsets, reading.gaps)
     except NoGridError as error:
         at = f"with inline at byte {reading.inline_byte} and crossline at {reading.crossline_byte}"
         raise OutcropError(path, f"{at}: {error}") from None
@@ -254,10 +249,8 @@ def likely_format(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format
     other: Endian = "little" if endian == "big" else "big"
     if form == "float64":
         good = _share_implausible(_bits(raw, endian, 8), 52, 11) < 0.05
-        return (
-            form,
-            endian if good or _share_implausible(_bits(raw, other, 8), 52, 11) > 0.005 else other,
-        )
+        swapped = not good and _share_implausible(_bits(raw, other, 8), 52, 11) <= 0.005
+        return form, other if swapped else endian
     if form in _FLOATS:
         here = _bits(raw, endian, 4)
         if len(here) < _MIN_DISTINCT or _share_implausible(here, 23, 8) < 0.05:
@@ -266,18 +259,18 @@ def likely_format(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format
         if _share_implausible(there, 23, 8) < 0.005:
             return _kind_of_float(there, form), other
         for order in (endian, other):
-            if _are_small(raw, order, "i4"):
+            if np.abs(_numbers(raw, order, "i4").astype(np.int64)).max() < 1 << 24:
                 return "int32", order
         return form, endian
-    width = np.dtype(STORED[form]).itemsize
-    if width == 1 or width == 8:
+    stored = stored_dtype(form)
+    if stored.itemsize in (1, 8):
         return form, endian
     if form == "int32":
         for order in (endian, other):
             bits = _bits(raw, order, 4)
             if len(bits) >= _MIN_DISTINCT and _are_floats(bits):
                 return _kind_of_float(bits, "ieee"), order
-    swapped = _are_swapped(raw, STORED[form], endian, other)
+    swapped = _are_swapped(_numbers(raw, endian, stored), _numbers(raw, other, stored))
     return form, other if swapped else endian
 
 
@@ -285,21 +278,16 @@ def _sample_traces(layout: Layout) -> np.ndarray:
     """The bytes of some traces, evenly distributed over the file: uint8, traces × bytes."""
     width = layout.dtype.itemsize
     samples = min(layout.samples, _SAMPLES)
-    mapped = Mapped(
-        layout.path,
-        np.dtype("u1"),
-        (layout.traces, layout.samples * width),
-        (layout.stride, 1),
-        layout.first + layout.header,
-    )
+    shape, strides = (layout.traces, layout.samples * width), (layout.stride, 1)
+    first = layout.first + layout.header
+    mapped = Mapped(layout.path, np.dtype("u1"), shape, strides, first)
     count = min(layout.traces, max(_TRACES, _MAX_SAMPLES // samples))
     at = np.unique(np.linspace(0, layout.traces - 1, count).astype(int))
     return np.ascontiguousarray(mapped.array[at, : samples * width])
 
 
-def _numbers(raw: np.ndarray, endian: Endian, kind: str) -> np.ndarray:
-    order = ">" if endian == "big" else "<"
-    return raw.view(np.dtype(order + kind)).astype(kind)
+def _numbers(raw: np.ndarray, endian: Endian, kind: str | np.dtype) -> np.ndarray:
+    return raw.view(np.dtype(kind).newbyteorder(endian)).astype(kind)
 
 
 def _bits(raw: np.ndarray, endian: Endian, width: int) -> np.ndarray:
@@ -323,7 +311,7 @@ def _kind_of_float(bits: np.ndarray, form: Format) -> Format:
     """IBM or IEEE, from the share of values with the first digit 0, which IBM floats never have."""
     digit, exponent = (bits >> 20) & 15, (bits >> 24) & 127
     in_range, beside = 0, 0
-    for each in _distinct(exponent):
+    for each in np.unique(exponent).astype(int):
         there = exponent == each
         below = int(((exponent == each - 1) & (digit >= 12)).sum())
         above = int((there & (digit >= 1) & (digit <= 2)).sum())
@@ -337,10 +325,6 @@ def _kind_of_float(bits: np.ndarray, form: Format) -> Format:
     return form
 
 
-def _distinct(exponent: np.ndarray) -> Iterable[int]:
-    return [int(each) for each in np.unique(exponent)]
-
-
 def _are_floats(bits: np.ndarray) -> bool:
     """Whether 32-bit integers are floats: they have both signs, but none is small."""
     signed = bits.view(np.int32).astype(np.int64)
@@ -349,22 +333,12 @@ def _are_floats(bits: np.ndarray) -> bool:
     return bool(np.abs(signed).min() >= 1 << 27) and _share_implausible(bits, 23, 8) < 0.005
 
 
-def _are_small(raw: np.ndarray, endian: Endian, kind: str) -> bool:
-    numbers = np.abs(_numbers(raw, endian, kind).astype(np.int64))
-    return bool(numbers.max() < 1 << 24)
-
-
-def _are_swapped(raw: np.ndarray, kind: str, endian: Endian, other: Endian) -> bool:
-    """Whether integers have the other byte order."""
-    here, there = _numbers(raw, endian, kind), _numbers(raw, other, kind)
+def _are_swapped(here: np.ndarray, there: np.ndarray) -> bool:
+    """Whether integers have the other byte order, from their values in both orders."""
     if len(np.unique(here)) < _MIN_DISTINCT:
         return False
-    bits = 8 * here.dtype.itemsize
-    if (
-        kind[0] == "i"
-        and (there < 0).any()
-        and np.abs(there.astype(np.int64)).max() < 1 << (bits - 8)
-    ):
+    largest = np.abs(there.astype(np.int64)).max()
+    if (there < 0).any() and largest < 1 << (8 * here.itemsize - 8):
         last = here & 0xFF
         if (last[there < 0] == 0xFF).all() and (last[there >= 0] == 0).all():
             return True
