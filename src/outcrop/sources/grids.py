@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,12 @@ from outcrop.sources.names import file_name, normalized_name
 
 Transform = tuple[float, float, float, float, float, float]
 NEAR = 0.01  # largest distance in pixels between grids that count as the same
+
+
+def grid_xy(transform: Sequence[float], row: Any, column: Any) -> tuple[Any, Any]:
+    """x and y of rows and columns, with fractions, of a grid; integers are corners of pixels."""
+    a, b, c, d, e, f = transform
+    return a * column + b * row + c, d * column + e * row + f
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,7 @@ class Grid:
 
     def xy(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of the centres of pixels, in `crs`."""
-        a, b, c, d, e, f = self.transform
-        column, row = np.asarray(column) + 0.5, np.asarray(row) + 0.5
-        return a * column + b * row + c, d * column + e * row + f
+        return grid_xy(self.transform, np.asarray(row) + 0.5, np.asarray(column) + 0.5)
 
     def fractional_row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns, with fractions, of points in `crs`. Integers are corners of pixels."""
@@ -72,9 +78,7 @@ def corners_in(other: Grid, grid: Grid) -> np.ndarray:
 
     They are not finite where one CRS cannot be transformed to the other.
     """
-    row = np.array([0, 0, other.height, other.height, other.height / 2]) - 0.5
-    column = np.array([0, other.width, 0, other.width, other.width / 2]) - 0.5
-    x, y = other.xy(row, column)
+    x, y = grid_xy(other.transform, *_corners(other).T)
     if not same_crs(other.crs, grid.crs):
         x, y = _transformed(x, y, other.crs, grid.crs)
     return np.stack(grid.fractional_row_column(x, y), axis=1)
@@ -93,7 +97,7 @@ def same_grid(one: Grid, other: Grid) -> bool:
     """Whether two grids have the same pixels: their corners are at most 0.01 pixels apart."""
     if (one.height, one.width) != (other.height, other.width):
         return False
-    return _distance(one, other, scale=(1.0, 1.0)) <= NEAR
+    return bool(np.abs(corners_in(one, other) - _corners(one)).max() <= NEAR)
 
 
 def same_extent(one: Grid, other: Grid) -> bool:
@@ -213,11 +217,6 @@ def _of_size(grids: list[Grid], size: float) -> Grid:
 def _corners(grid: Grid) -> np.ndarray:
     tall, wide = grid.height, grid.width
     return np.array([(0, 0), (0, wide), (tall, 0), (tall, wide), (tall / 2, wide / 2)], float)
-
-
-def _distance(one: Grid, other: Grid, scale: tuple[float, float]) -> float:
-    apart = np.abs(corners_in(one, other) - _corners(one) * scale).max()
-    return float(apart) if np.isfinite(apart) else np.inf
 
 
 def _transformed(x: np.ndarray, y: np.ndarray, crs: str, to: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import warn
-from outcrop.sources.grids import NEAR, same_crs
+from outcrop.sources.grids import NEAR, grid_xy, same_crs
 from outcrop.sources.opening import align_bands
 from outcrop.sources.scene import Scene, SceneReader
 
@@ -122,11 +122,12 @@ def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
     sizes = np.array([(scene.height, scene.width) for scene in scenes])
     top, left = corners.min(axis=0)
     height, width = (corners + sizes).max(axis=0) - (top, left)
-    a, b, c, d, e, f = first.transform
+    a, b, _, d, e, _ = first.transform
+    x, y = grid_xy(first.transform, top, left)
     return Mosaic(
         bands=first.bands,
         crs=first.crs,
-        transform=(a, b, c + a * left + b * top, d, e, f + d * left + e * top),
+        transform=(a, b, x, d, e, y),
         height=int(height),
         width=int(width),
         dtype=np.dtype("float32"),
@@ -160,11 +161,8 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
             f"pixels of {abs(its_matrix[0, 0]):g} × {abs(its_matrix[1, 1]):g}; resample one of "
             "them (gdalwarp -tr), or map them one by one",
         )
-    shift = np.array([scene.transform[2], scene.transform[5]]) - (
-        first.transform[2],
-        first.transform[5],
-    )
-    column, row = np.linalg.solve(its_matrix, shift)
+    left, top = np.array([scene.transform[2]]), np.array([scene.transform[5]])
+    (row,), (column,) = first.fractional_row_column(left, top)
     if max(abs(row - round(row)), abs(column - round(column))) > NEAR:
         raise OutcropError(
             scene.title,

@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.frames import georeferenced
 from outcrop.sources.dtypes import check_exact
-from outcrop.sources.grids import Grid, overlap
+from outcrop.sources.grids import Grid, grid_xy, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
 from outcrop.sources.raster_io import open_dataset, read_failure
@@ -144,10 +144,8 @@ class Scene(Grid):
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest x, smallest y, largest x and largest y, in `crs`."""
-        x, y = self.xy(
-            np.array([0, 0, self.height, self.height]) - 0.5,
-            np.array([0, self.width, 0, self.width]) - 0.5,
-        )
+        row, column = [0, 0, self.height, self.height], [0, self.width, 0, self.width]
+        x, y = grid_xy(self.transform, np.array(row), np.array(column))
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,9 +208,9 @@ class Scene(Grid):
             OutcropError: as `read`.
         """
         pixels = self.read(window)
-        a, b, c, d, e, f = self.transform
-        row, column = (window or (0, 0))[:2]
-        corner = (a, b, a * column + b * row + c, d, e, d * column + e * row + f)
+        a, b, _, d, e, _ = self.transform
+        x, y = grid_xy(self.transform, *(window or (0, 0))[:2])
+        corner = (a, b, x, d, e, y)
         return georeferenced(pixels, corner, self.crs, name=self.title, bands=self.band_names)
 
     @contextmanager
