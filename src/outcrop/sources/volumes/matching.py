@@ -23,13 +23,6 @@ def align_labels(layer: Volume, volume: Volume) -> Volume:
     Axes are matched by name and samples by coordinates, if both volumes have them. Otherwise the
     stored order is used. If only one volume has coordinates, a note is printed.
 
-    Args:
-        layer: volume of labels.
-        volume: volume whose order is used.
-
-    Returns:
-        a volume with the shape, axes and coordinates of `volume`.
-
     Raises:
         OutcropError: the shapes differ; the coordinates differ, so the labels are of another place
             or sampling interval.

@@ -43,6 +43,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -92,15 +93,7 @@ def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
     shape, read_as = check_cube(path, (*grid.trace.shape, layout.samples), layout.dtype)
     if layout.format == "ibm" or (grid.trace < 0).any():
         read_as = np.dtype("float32")
-    store = SegyStore(
-        path=path,
-        dtype=layout.dtype,
-        ibm=layout.format == "ibm",
-        samples=layout.samples,
-        first=layout.first + layout.header,
-        stride=layout.stride,
-        trace=grid.trace,
-    )
+    store = SegyStore(layout, grid.trace)
     coordinates = (grid.inlines, grid.crosslines, sample_times(layout))
     return Volume(path, "segy", shape, read_as, _AXES, store, coordinates, reading)
 
@@ -110,40 +103,28 @@ class SegyStore:
     """The samples of a SEG-Y file.
 
     Attributes:
-        path: the file.
-        dtype: stored dtype; for IBM floats that of their bits.
-        ibm: whether samples are IBM floats.
-        samples: number of samples per trace.
-        first: position of the first sample of the first trace in bytes.
-        stride: bytes from one trace to the next.
+        layout: positions of the samples in the file.
         trace: index of the trace at each inline and crossline, -1 where there is none.
+        chunks: 1 along every axis, because ranges of any length cost the same.
     """
 
-    path: Path
-    dtype: np.dtype
-    ibm: bool
-    samples: int
-    first: int
-    stride: int
+    layout: Layout
     trace: np.ndarray
+    chunks: ClassVar[Triple] = (1, 1, 1)
 
     @property
     def max_class(self) -> int:
         """The largest class number that a sample can represent, at most 255."""
-        small = self.dtype.kind != "f" and self.dtype.itemsize == 1
-        return int(np.iinfo(self.dtype).max) if small else 255
-
-    @property
-    def chunks(self) -> Triple:
-        """1 along every axis, because ranges of any length cost the same."""
-        return 1, 1, 1
+        dtype = self.layout.dtype
+        return int(np.iinfo(dtype).max) if dtype.itemsize == 1 else 255
 
     @contextmanager
     def open(self) -> Iterator[Fill]:
         """Map the file."""
-        count = int(self.trace.max()) + 1
-        strides = (self.stride, self.dtype.itemsize)
-        mapped = Mapped(self.path, self.dtype, (count, self.samples), strides, self.first)
+        layout = self.layout
+        shape = (int(self.trace.max()) + 1, layout.samples)
+        strides = (layout.stride, layout.dtype.itemsize)
+        mapped = Mapped(layout.path, layout.dtype, shape, strides, layout.first_sample)
 
         def fill(out: np.ndarray, corner: Triple) -> None:
             row, column, sample = corner
@@ -154,23 +135,23 @@ class SegyStore:
             trace = trace[rows, columns]
             in_file = np.argsort(trace, kind="stable")
             runs = 1 + int(np.count_nonzero(np.diff(trace[in_file]) > 1))
-            mapped.expect(len(trace) * self.stride // runs)
-            step = max(1, _BATCH_BYTES // self.stride)
+            mapped.expect(len(trace) * layout.stride // runs)
+            step = max(1, _BATCH_BYTES // layout.stride)
             for start in range(0, len(in_file), step):
                 batch = in_file[start : start + step]
                 read = mapped.array[trace[batch], sample : sample + out.shape[2]]
-                if not self.ibm:
-                    check_samples_exact(self.path, read)
+                if layout.format != "ibm":
+                    check_samples_exact(layout.path, read)
                 out[rows[batch], columns[batch]] = self._numbers(read)
-                span = int(trace[batch[-1]] - trace[batch[0]] + 1) * self.stride
-                mapped.touched(min(span, len(batch) * (self.stride + AROUND_BYTES)))
+                span = int(trace[batch[-1]] - trace[batch[0]] + 1) * layout.stride
+                mapped.touched(min(span, len(batch) * (layout.stride + AROUND_BYTES)))
 
         yield fill
 
     def _numbers(self, stored: np.ndarray) -> np.ndarray:
-        if not self.ibm:
-            return stored.astype(self.dtype.newbyteorder("="), copy=False)
-        need("segyio", str(self.path))
+        if self.layout.format != "ibm":
+            return stored.astype(self.layout.dtype.newbyteorder("="), copy=False)
+        need("segyio", str(self.layout.path))
         import segyio._segyio  # segyio.tools needs it, but does not import it
 
         # segyio expects big-endian bits.
@@ -186,22 +167,23 @@ def replace_samples(store: SegyStore, path: Path, cube: np.ndarray) -> None:
         path: file that is written.
         cube: uint8, inlines × crosslines × samples; positions without a trace are ignored.
     """
-    shutil.copyfile(store.path, path)
+    layout = store.layout
+    shutil.copyfile(layout.path, path)
     with path.open("r+b") as file:
         for inline, traces in zip(cube, store.trace, strict=True):
             for column in np.flatnonzero(traces >= 0):
-                file.seek(store.first + int(traces[column]) * store.stride)
-                file.write(_to_stored(inline[column], store).tobytes())
+                file.seek(layout.first_sample + int(traces[column]) * layout.stride)
+                file.write(_to_stored(inline[column], layout).tobytes())
 
 
-def _to_stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
+def _to_stored(values: np.ndarray, layout: Layout) -> np.ndarray:
     """Values as bytes of a SEG-Y file."""
-    if not store.ibm:
-        return values.astype(store.dtype)
+    if layout.format != "ibm":
+        return values.astype(layout.dtype)
     # 0.f × 16^e: one hexadecimal digit below 16, two from there on (SEG-Y_r2.0, appendix E).
     wide = values.astype(np.uint32)
     bits = np.where(wide < 16, 0x41000000 | wide << 20, 0x42000000 | wide << 16)
-    return np.where(values == 0, 0, bits).astype(store.dtype)
+    return np.where(values == 0, 0, bits).astype(layout.dtype)
 
 
 def check_samples(layout: Layout, reading: SegyReading) -> None:
@@ -279,8 +261,7 @@ def _sample_traces(layout: Layout) -> np.ndarray:
     width = layout.dtype.itemsize
     samples = min(layout.samples, _SAMPLES)
     shape, strides = (layout.traces, layout.samples * width), (layout.stride, 1)
-    first = layout.first + layout.header
-    mapped = Mapped(layout.path, np.dtype("u1"), shape, strides, first)
+    mapped = Mapped(layout.path, np.dtype("u1"), shape, strides, layout.first_sample)
     count = min(layout.traces, max(_TRACES, _MAX_SAMPLES // samples))
     at = np.unique(np.linspace(0, layout.traces - 1, count).astype(int))
     return np.ascontiguousarray(mapped.array[at, : samples * width])

@@ -73,6 +73,11 @@ class Layout:
         return stored_dtype(self.format).newbyteorder(self.endian)
 
     @property
+    def first_sample(self) -> int:
+        """Position of the first sample of the first trace in bytes."""
+        return self.first + self.header
+
+    @property
     def stride(self) -> int:
         """Bytes from one trace to the next."""
         return self.header + self.samples * self.dtype.itemsize

@@ -265,10 +265,6 @@ def sort_slices(folder: Path, files: Sequence[Path]) -> tuple[list[Path], np.nda
     A hyphen after a letter is a minus sign only if other names have none there: z-4, z0, z4. Names
     without numbers are sorted alphabetically, and a note is printed.
 
-    Args:
-        folder: the folder, for messages.
-        files: the slices.
-
     Returns:
         the sorted files, and their numbers, float64, `N`; None if the names have no numbers.
 
