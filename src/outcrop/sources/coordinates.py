@@ -43,7 +43,6 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
     are used are printed. A row with an empty coordinate has no geometry.
 
     Args:
-        name: the file, for messages.
         crs: coordinate reference system. Without it, degrees and GeoJSON are in EPSG:4326.
 
     Returns:

@@ -162,7 +162,6 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
     """The grid to which files of several resolutions are resampled.
 
     Args:
-        grids, names: grids and names of the files.
         resolution: "finest", "coarsest", the name of one of the files, or a pixel size in metres.
 
     Raises:
@@ -252,10 +251,6 @@ def parse_crs(crs: str | None, option: str) -> str:
 
 def check_transformable(path: str | Path, crs: str, other: str) -> None:
     """Check that coordinates can be transformed from one system to another.
-
-    Args:
-        path: the file that the error names.
-        crs, other: coordinate reference systems as WKT.
 
     Raises:
         OutcropError: one system is local, or the systems are of different celestial bodies.

@@ -252,12 +252,12 @@ class _Layer:
         stored, valid = (np.block([[both[i] for both in line] for line in blocks]) for i in (0, 1))
         return stored[here], valid[here]
 
-    def _bounds(self, down: int, right: int) -> tuple[int, int, int, int]:
+    def _bounds(self, down: int, right: int) -> Window:
         row, column = down * _BLOCK_HEIGHT, right * _BLOCK_WIDTH
         height = min(_BLOCK_HEIGHT, self.dataset.height - row)
         return row, column, height, min(_BLOCK_WIDTH, self.dataset.width - column)
 
-    def _read(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
+    def _read(self, window: Window) -> tuple[np.ndarray, ...]:
         stored = _read(self.file, self.dataset.read, self.numbers, window)
         return stored, _read(self.file, self.dataset.read_masks, self.numbers, window) > 0
 
@@ -287,9 +287,7 @@ class SceneReader:
             height, width: size of the window, at most that of the scene.
 
         Returns:
-            `bands × height × width` in the dtype of the scene. If a pixel has no data (nodata
-            value, mask, NaN, infinity), float32 with NaN there. Values are physical, unless the
-            scene was opened `raw`.
+            the values of `Scene.read`.
 
         Raises:
             OutcropError: a file is damaged; it has integers that float32 cannot represent.
@@ -302,7 +300,13 @@ class SceneReader:
         pixels = np.empty((len(self.scene.bands), height, width), self.scene.dtype)
         valid = np.empty(pixels.shape, bool)
         for layer in self._layers:
-            self._read(layer, (row, column, height, width), pixels, valid)
+            stored, valid[layer.at] = layer.window(row, column, height, width)
+            for i, values in zip(layer.at, stored, strict=True):
+                band = self.scene.bands[i]
+                if band.nodata is not None:
+                    valid[i] &= values != band.nodata
+                check_exact(band.file, f"band {band.number} ", values, valid[i], _SMALLER)
+                pixels[i] = self._physical(band, values)
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, (row, column, height, width))
             valid &= ~self.scene.mask.flags(quality)
@@ -339,30 +343,16 @@ class SceneReader:
                 )
                 if band.nodata is not None:
                     stored = np.ma.masked_equal(stored, band.nodata)
-                values = stored.astype(np.float32).filled(np.nan)
-                scaled = band.is_scaled and not self.scene.reading.raw
-                pixels[i] = values * band.scale + band.offset if scaled else values
+                pixels[i] = self._physical(band, stored.astype(np.float32).filled(np.nan))
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, out_shape=size)
             pixels[:, self.scene.mask.flags(quality)] = np.nan
         return pixels
 
-    def _read(
-        self,
-        layer: _Layer,
-        window: tuple[int, int, int, int],
-        pixels: np.ndarray,
-        valid: np.ndarray,
-    ) -> None:
-        """Write the bands of one file into `pixels`, and where they have data into `valid`."""
-        stored, valid[layer.at] = layer.window(*window)
-        for i, values in zip(layer.at, stored, strict=True):
-            band = self.scene.bands[i]
-            if band.nodata is not None:
-                valid[i] &= values != band.nodata
-            check_exact(band.file, f"band {band.number} ", values, valid[i], _SMALLER)
-            scaled = band.is_scaled and not self.scene.reading.raw
-            pixels[i] = values * band.scale + band.offset if scaled else values
+    def _physical(self, band: Band, stored: np.ndarray) -> np.ndarray:
+        if not band.is_scaled or self.scene.reading.raw:
+            return stored
+        return stored * band.scale + band.offset
 
 
 def title(names: Sequence[str]) -> str:
@@ -438,17 +428,17 @@ def _read(
     file: str,
     read: Callable[..., Any],
     numbers: list[int] | int,
-    window: tuple[int, int, int, int] | None = None,
+    window: Window | None = None,
     **options: Any,
 ) -> Any:
     """Read values or masks of bands, completely or in a window of row, column, height and width."""
+    from rasterio import windows
     from rasterio.errors import RasterioError
-    from rasterio.windows import Window
 
     where = ""
     if window is not None:
         row, column, height, width = window
-        options["window"] = Window(column, row, width, height)
+        options["window"] = windows.Window(column, row, width, height)
         where = f" at rows {row} to {row + height - 1}"
     try:
         return read(numbers, **options)
@@ -459,7 +449,7 @@ def _read(
 def read_mirrored(
     inside: Callable[[int, int, int, int], np.ndarray],
     shape: tuple[int, int],
-    window: tuple[int, int, int, int],
+    window: Window,
 ) -> np.ndarray:
     """Read a window that may extend beyond the edges, where pixels are mirrored.
 

@@ -190,7 +190,7 @@ def _zip(path: Path, archive: zipfile.ZipFile) -> Members:
 
 def _tar(path: Path, archive: tarfile.TarFile) -> Members:
     members = archive.getmembers()
-    _check_end(archive)
+    check_tar_end(archive)
     found = {_checked_name(path, m.name, m.size): m for m in members if m.isreg()}
 
     def load(name: str) -> bytes:
@@ -201,8 +201,12 @@ def _tar(path: Path, archive: tarfile.TarFile) -> Members:
     return Members(path, tuple(filter(_is_visible, found)), load)
 
 
-def _check_end(archive: tarfile.TarFile) -> None:
-    # tarfile takes a damaged or missing header for the end and silently drops the rest.
+def check_tar_end(archive: tarfile.TarFile) -> None:
+    """Check that the members are complete: tarfile takes a damaged or missing header for the end.
+
+    Raises:
+        tarfile.ReadError: there is no block of zeros after the last member that was read.
+    """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):

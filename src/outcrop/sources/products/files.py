@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from outcrop.errors import OutcropError
+from outcrop.sources.collections.collection import check_tar_end
 
 # Metadata files have at most a few megabytes.
 METADATA_BYTES = 16 << 20
@@ -153,11 +154,7 @@ def _tar_names(path: Path, is_product_name: Callable[[str], bool]) -> list[str]:
                 return names
             if member.isfile():
                 names.append(member.name)
-        # `tarfile` takes a damaged header for the end; the real end is a block of zeros.
-        with path.open("rb") as file:
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end")
+        check_tar_end(tar)
     return names
 
 
