@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
@@ -36,11 +37,22 @@ class Executor(ABC):
 
     Attributes:
         remote: whether the work is done in other processes.
+        counts: whether a progress bar counts the items.
+        workers: number of threads or processes.
     """
 
     remote: bool = False
+    counts: bool = True
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
 
     @abstractmethod
+    def submitting(
+        self, work: Work[Item, Result], shared: Any
+    ) -> AbstractContextManager[Submit[Item, Result]]:
+        """A function that submits an item; the end of the block cancels what is pending."""
+
     def each(
         self,
         work: Work[Item, Result],
@@ -63,62 +75,32 @@ class Executor(ABC):
         Raises:
             OutcropError: from `work`; or the processes that did the work died.
         """
+        with self.submitting(work, shared) as submit:
+            pending = (submit(item) for item in items)
+            done = (result() for result in _ahead(pending, _AHEAD * self.workers))
+            yield from track(done, what, length(items, total)) if self.counts else done
 
 
 class Serial(Executor):
     """This process, one item after the other; every item shows its own progress."""
 
-    def each(
-        self,
-        work: Work[Item, Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor.each`."""
-        return (work(shared, item) for item in items)
+    counts = False
 
-
-class Pooled(Executor):
-    """An executor with several workers, to which items are submitted.
-
-    Attributes:
-        workers: number of threads or processes.
-    """
-
-    workers: int
-
-    @abstractmethod
-    def submitting(
-        self, work: Work[Item, Result], shared: Any
-    ) -> AbstractContextManager[Submit[Item, Result]]:
-        """A function that submits an item; the end of the block cancels what is pending."""
-
-    def each(
-        self,
-        work: Work[Item, Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor.each`."""
-        with self.submitting(work, shared) as submit:
-            pending = (submit(item) for item in items)
-            done = (result() for result in _ahead(pending, _AHEAD * self.workers))
-            yield from track(done, what, length(items, total))
-
-
-class Threads(Pooled):
-    """Threads of this process."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self) -> None:
+        super().__init__(0)
 
     @contextmanager
     def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
-        """See `Pooled.submitting`."""
+        """See `Executor.submitting`; the work is done when the result is wanted."""
+        yield lambda item: partial(work, shared, item)
+
+
+class Threads(Executor):
+    """Threads of this process."""
+
+    @contextmanager
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`."""
         from threadpoolctl import threadpool_limits
 
         # One BLAS thread in each of our threads is faster than all BLAS threads on one product.
@@ -129,7 +111,7 @@ class Threads(Pooled):
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Processes(Pooled):
+class Processes(Executor):
     """Processes with one thread each.
 
     They do not import the main module of the program, so the program needs no `__main__` guard.
@@ -138,12 +120,9 @@ class Processes(Pooled):
 
     remote = True
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
     @contextmanager
     def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
-        """See `Pooled.submitting`."""
+        """See `Executor.submitting`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
         # loky replaces a process that has grown by 300 MB; no result is lost. The warning comes
@@ -188,17 +167,17 @@ def _with_shared(work: Work[Item, Result], item: Item) -> Result:
     return _without_cause(work, _shared[0], item)
 
 
-class Given(Pooled):
+class Given(Executor):
     """A `concurrent.futures.Executor` of the caller, who shuts it down."""
 
     def __init__(self, pool: futures.Executor) -> None:
+        super().__init__(getattr(pool, "_max_workers", None) or cores())
         self._pool = pool
-        self.workers = getattr(pool, "_max_workers", None) or cores()
         self.remote = not isinstance(pool, futures.ThreadPoolExecutor)
 
     @contextmanager
     def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
-        """See `Pooled.submitting`; `shared` is sent with every item."""
+        """See `Executor.submitting`; `shared` is sent with every item."""
         pending: set[futures.Future[Any]] = set()
 
         def submit(item: Item) -> Callable[[], Result]:
@@ -214,18 +193,18 @@ class Given(Pooled):
                 one.cancel()
 
 
-class Cluster(Pooled):
+class Cluster(Executor):
     """The workers of a Dask cluster."""
 
     remote = True
 
     def __init__(self, client: Any) -> None:
+        super().__init__(max(1, len(client.scheduler_info()["workers"])))
         self._client = client
-        self.workers = max(1, len(client.scheduler_info()["workers"]))
 
     @contextmanager
     def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
-        """See `Pooled.submitting`."""
+        """See `Executor.submitting`."""
         scattered = _Scattered(self._client, shared)
         pending: WeakSet[_Task] = WeakSet()
 
