@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.sources.grids import grid_xy
+from outcrop.sources.grids import grid_xy, transformer
 
 _PERIODS = (-2, -1, 0, 1, 2)
 _LATTICE = 33
@@ -159,8 +159,6 @@ def x_shifts(
     Returns:
         multiples of the period; `[0.0]` if the raster and the grid do not overlap.
     """
-    from pyproj import Transformer
-
     period = x_period(own_crs)
     if period is None:
         return [0.0]
@@ -169,7 +167,7 @@ def x_shifts(
     )
     x, y = grid_xy(transform[:6], row, column)
     if crs != own_crs:
-        x, _ = Transformer.from_crs(crs, own_crs, always_xy=True).transform(x, y)
+        x, _ = transformer(crs, own_crs).transform(x, y)
     x = x[np.isfinite(x)]
     if not len(x):
         return [0.0]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.sources.grids import Transform, grid_xy
+from outcrop.sources.grids import Transform, grid_xy, transformer
 
 MAX_SCALE_ERROR = 0.01
 STEP = 100.0
@@ -226,14 +226,6 @@ def from_lonlat(crs: str, lon: Any, lat: Any) -> tuple[Any, Any]:
     """x and y in a CRS of longitudes and latitudes in degrees."""
     x, y = transformer(geographic_crs(crs), crs).transform(lon, lat)
     return x, y
-
-
-@lru_cache(maxsize=256)
-def transformer(crs: str, other: str) -> Any:
-    """The transformation from one CRS to another, in the axis order x, y."""
-    from pyproj import Transformer
-
-    return Transformer.from_crs(crs, other, always_xy=True)
 
 
 @lru_cache(maxsize=256)

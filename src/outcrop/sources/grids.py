@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,14 @@ def corners_in(other: Grid, grid: Grid) -> np.ndarray:
 
     They are not finite where one CRS cannot be transformed to the other.
     """
+    from pyproj.exceptions import ProjError
+
     x, y = grid_xy(other.transform, *_corners(other).T)
     if not same_crs(other.crs, grid.crs):
-        x, y = _transformed(x, y, other.crs, grid.crs)
+        try:
+            x, y = transformer(other.crs, grid.crs).transform(x, y)
+        except ProjError:
+            x, y = np.full((2, len(x)), np.inf)
     return np.stack(grid.fractional_row_column(x, y), axis=1)
 
 
@@ -218,14 +224,12 @@ def _corners(grid: Grid) -> np.ndarray:
     return np.array([(0, 0), (0, wide), (tall, 0), (tall, wide), (tall / 2, wide / 2)], float)
 
 
-def _transformed(x: np.ndarray, y: np.ndarray, crs: str, to: str) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=256)
+def transformer(crs: str, other: str) -> Any:
+    """The transformation from one CRS to another, in the axis order x, y."""
     from pyproj import Transformer
-    from pyproj.exceptions import ProjError
 
-    try:
-        return Transformer.from_crs(crs, to, always_xy=True).transform(x, y)
-    except ProjError:
-        return np.full(x.shape, np.inf), np.full(y.shape, np.inf)
+    return Transformer.from_crs(crs, other, always_xy=True)
 
 
 def parse_crs(crs: str | None, option: str) -> str:

@@ -30,8 +30,8 @@ from outcrop.sources.geodesy import (
     jacobian,
     metres_per_unit,
     to_lonlat,
-    transformer,
 )
+from outcrop.sources.grids import transformer
 
 _GROUP_DISTANCE = 100_000.0
 # Angles in degrees between the rows of a scene and the x axis of a system. The bounding boxes of

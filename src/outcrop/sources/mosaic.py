@@ -64,20 +64,17 @@ class MosaicReader(SceneReader):
         empty = np.ones((height, width), bool)
         for part, corner in zip(self._parts, self._mosaic.corners, strict=True):
             shape = part.scene.height, part.scene.width
-            starts = [max(at, here) for at, here in zip((row, column), corner, strict=True)]
-            stops = [
-                min(at + length, here + whole)
-                for at, length, here, whole in zip(
-                    (row, column), (height, width), corner, shape, strict=True
-                )
-            ]
-            tall, wide = (stop - start for start, stop in zip(starts, stops, strict=True))
+            start = np.maximum((row, column), corner)
+            stop = np.minimum((row + height, column + width), np.add(corner, shape))
+            tall, wide = (stop - start).tolist()
             if tall <= 0 or wide <= 0:
                 continue
-            here = np.s_[starts[0] - row : stops[0] - row, starts[1] - column : stops[1] - column]
+            (top, left), (bottom, right) = start - (row, column), stop - (row, column)
+            here = np.s_[top:bottom, left:right]
             if not empty[here].any():
                 continue
-            pixels = part.read_inside(starts[0] - corner[0], starts[1] - corner[1], tall, wide)
+            first_row, first_column = (start - corner).tolist()
+            pixels = part.read_inside(first_row, first_column, tall, wide)
             finite, nothing = np.isfinite(pixels), np.isnan(found[:, *here]).all(axis=0)
             whole = empty[here] & finite.all(axis=0)
             taken = whole | (nothing & finite.any(axis=0))
