@@ -106,10 +106,9 @@ class ClassRaster:
             _with_mask(dataset, self.crs) as source,
             ExitStack() as stack,
         ):
-            own_grid = (source.height, source.width, self.crs)
-            aligned = source.transform == Affine(*transform)
+            own = (self.crs, source.transform, source.height, source.width)
             datasets = [source]
-            if own_grid != (height, width, crs) or not aligned:
+            if own != (crs, Affine(*transform), height, width):
                 check_transformable(self.path, self.crs, crs)
                 grid = crs, transform, height, width
                 datasets = [stack.enter_context(one) for one in _warped(source, self.crs, *grid)]

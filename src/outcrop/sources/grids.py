@@ -108,11 +108,9 @@ def same_grid(one: Grid, other: Grid) -> bool:
 
 def same_extent(one: Grid, other: Grid) -> bool:
     """Whether two grids cover the same extent, to within one pixel of the coarser grid."""
-    scale = (other.height / one.height, other.width / one.width)
-    coarser = (max(1.0, scale[0]), max(1.0, scale[1]))
-    found = corners_in(one, other)
-    corners = _corners(one) * scale
-    return bool((np.abs(found - corners) / coarser <= 1 + NEAR).all())
+    scale = np.array([other.height / one.height, other.width / one.width])
+    apart = np.abs(corners_in(one, other) - _corners(one) * scale)
+    return bool((apart / np.maximum(scale, 1) <= 1 + NEAR).all())
 
 
 def overlap(one: Grid, other: Grid) -> float:

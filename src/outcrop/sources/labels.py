@@ -54,13 +54,8 @@ class LabelledPixels:
 
     def __getitem__(self, index: np.ndarray) -> LabelledPixels:
         """The pixels that an index or a mask selects."""
-        return replace(
-            self,
-            row=self.row[index],
-            column=self.column[index],
-            label=self.label[index],
-            polygon=self.polygon[index],
-        )
+        arrays = ("row", "column", "label", "polygon")
+        return replace(self, **{name: getattr(self, name)[index] for name in arrays})
 
 
 def open_labels(

@@ -110,7 +110,6 @@ def reopen_scene(
     """Open a scene again, as `open_scene` does, without printing notes.
 
     Args:
-        files, crs, reading: as for `open_scene`.
         bands: the names of the bands when the scene was opened first. All bands are selected if one
             of them no longer exists.
     """

@@ -385,25 +385,18 @@ def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
     gaps: dict[str, Any] = {}
     if nodata is not None:
         gaps = {"src_nodata": nodata, "nodata": nodata}
-    elif ColorInterp.alpha not in dataset.colorinterp and not _covers(dataset, band, scene):
-        gaps = {"add_alpha": True}
+    elif ColorInterp.alpha not in dataset.colorinterp:
+        own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
+        gaps = {"add_alpha": True} if overlap(scene, own) < 1 - 1e-9 else {}
     return stack.enter_context(_warped(dataset, band.crs, scene, band.resampling, **gaps))
-
-
-def _covers(dataset: Any, band: Band, scene: Scene) -> bool:
-    """Whether a file covers the whole scene."""
-    own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
-    return overlap(scene, own) > 1 - 1e-9
 
 
 def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
     """A mask on the grid of the scene; outside its extent it masks nothing."""
     dataset = stack.enter_context(open_dataset(mask.file))
-    gaps: dict[str, Any] = {}
-    clear = np.flatnonzero(~mask.flags(np.arange(128)))
-    if len(clear):
-        # By default GDAL fills with 0 or the nodata value, and both may be flagged values.
-        gaps = {"src_nodata": int(clear[0]), "nodata": int(clear[0])}
+    # By default GDAL fills with 0 or the nodata value, and both may be flagged values.
+    clear = np.flatnonzero(~mask.flags(np.arange(128)))[:1].tolist()
+    gaps = {"src_nodata": clear[0], "nodata": clear[0]} if clear else {}
     return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest", **gaps))
 
 

@@ -259,13 +259,12 @@ def _select_layer(
         having = [one for one, i in filled if column is not None and column in i["fields"]]
         may = having if len(having) == 1 else [one for one, _ in filled] or may
     if len(may) > 1:
+        datasets = " ".join(dict.fromkeys(one.dataset for one in layers))
         raise OutcropError(
             name,
             f"has the layers {names}; select one with `layer`, or join them with "
             "`ogrmerge.py -single -src_layer_field_name layer -src_layer_field_content "
-            "{LAYER_NAME} -o joined.gpkg "
-            + " ".join(dict.fromkeys(one.dataset for one in layers))
-            + "`",
+            f"{{LAYER_NAME}} -o joined.gpkg {datasets}`",
         )
     warn(f"{name} has the layers {names}; '{may[0].name}' is read, `layer` reads another")
     return may[0]

@@ -96,12 +96,10 @@ def check_learnable(collection: Collection, path: Path) -> Collection:
         raise OutcropError(path, "has only one class; pass images of at least two classes")
     if images.dtype.kind != "f":
         return collection
+    centre = images[..., images.shape[2] // 2, images.shape[3] // 2]
     flaws = (
         (np.isinf(images).any(axis=(1, 2, 3)), "has infinite pixels; use NaN for no data"),
-        (
-            np.isnan(images[..., images.shape[2] // 2, images.shape[3] // 2]).any(axis=1),
-            "has no data at its centre; leave it out",
-        ),
+        (np.isnan(centre).any(axis=1), "has no data at its centre; leave it out"),
     )
     for flawed, what in flaws:
         if flawed.any():
@@ -219,8 +217,7 @@ def _checked_name(path: Path, name: str, size: int) -> str:
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
         raise OutcropError(
-            path,
-            f"has the member '{name}', which is outside the archive; use a trusted archive",
+            path, f"has the member '{name}', which is outside the archive; use a trusted archive"
         )
     if size > _LARGEST:
         raise OutcropError(

@@ -123,11 +123,8 @@ def _from_mtl(path: Path, place: Place, notes: list[str]) -> Product:
     if not numbers and not scaled:
         raise OutcropError(where, "has no reflectance bands; pass the band files instead")
     if len(numbers) != len(scaled):
-        raise OutcropError(
-            where,
-            f"has {len(numbers)} files but {len(scaled)} scales of reflectance bands; fetch it "
-            "again",
-        )
+        counts = f"{len(numbers)} files but {len(scaled)} scales of reflectance bands"
+        raise OutcropError(where, f"has {counts}; fetch it again")
     bands = {}
     for i in numbers:
         scale, offset = linear(group, "REFLECTANCE", str(i))

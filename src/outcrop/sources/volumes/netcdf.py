@@ -23,6 +23,7 @@ from outcrop.files import decoding
 from outcrop.sources.volumes.cf import CoordinateArray, PackedStore, Packing, axes_of
 from outcrop.sources.volumes.volume import Volume, check_cube
 
+_FILE = ("a NetCDF file", "copy it again")
 ENDINGS = {".nc", ".nc4", ".cdf", ".netcdf", ".seisnc"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
@@ -86,7 +87,7 @@ def describe_netcdf(path: Path) -> Volume:
             cube of numbers.
     """
     file, name = split_name(path)
-    with _opened(path) as variables, decoding(path, "a NetCDF file", "copy it again"):
+    with _opened(path) as variables, decoding(path, *_FILE):
         found = {key: one for key, one in variables.items() if len(one.shape) == 3}
         if not name and len(found) != 1:
             raise OutcropError(path, _selection_text(path, variables, found))
@@ -128,16 +129,16 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
         need("h5py", str(path))
         import h5py
 
-        with decoding(path, "a NetCDF file", "copy it again"):
+        with decoding(path, *_FILE):
             opened = h5py.File(file, "r")
         with opened:
-            with decoding(path, "a NetCDF file", "copy it again"):
+            with decoding(path, *_FILE):
                 variables = dict(_of_hdf5(opened))
             yield variables
         return
     from scipy.io import netcdf_file
 
-    with decoding(path, "a NetCDF file", "copy it again"):
+    with decoding(path, *_FILE):
         opened = netcdf_file(file, mmap=True)
         variables = {name: _of_scipy(one) for name, one in opened.variables.items()}
     try:

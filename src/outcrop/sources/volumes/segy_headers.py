@@ -126,8 +126,7 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
         first = word(3521, "u8")
     elif first < _HEADERS:
         raise OutcropError(
-            path,
-            "does not declare the number of extended textual headers; write it again with one",
+            path, "does not declare the number of extended textual headers; write it again with one"
         )
     body = samples * stored_dtype(form).itemsize
     header = _TRACE_HEADER * (1 + extra)
@@ -144,13 +143,9 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
     if traces <= 0 or rest:
         more = f" and {extra} additional trace headers" if extra else ""
         room = size - first - trailer
-        fitting = [
-            name
-            for name in _ONE_PER_WIDTH
-            if room > 0 and not room % (header + samples * stored_dtype(name).itemsize)
-        ]
-        one_of = " or ".join(fitting)
-        instead = f", or pass `format={one_of}`, which fits the file size" if fitting else ""
+        strides = {name: header + samples * stored_dtype(name).itemsize for name in _ONE_PER_WIDTH}
+        one_of = " or ".join(name for name, by in strides.items() if room > 0 and not room % by)
+        instead = f", or pass `format={one_of}`, which fits the file size" if one_of else ""
         raise OutcropError(
             path,
             f"is truncated or damaged: {max(size - first, 0)} bytes are not a multiple of traces "

@@ -345,11 +345,8 @@ class _Reading:
             return False
         first, *rest = self.varying
         rows = sorted(self.numbers, key=lambda row: row[first])
-        return all(
-            len({(after[place] > before[place]) for before, after in pairwise(rows)}) == 1
-            and all(after[place] != before[place] for before, after in pairwise(rows))
-            for place in rest
-        )
+        signs = [{after[k].compare(before[k]) for before, after in pairwise(rows)} for k in rest]
+        return all(found in ({1}, {-1}) for found in signs)
 
     @property
     def contradictions(self) -> tuple[int, bool, bool, bool]:
