@@ -39,7 +39,7 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
     """Read the names and the metadata of a Landsat product; see `open_product`."""
     files = {name.upper(): name for name in place.tree.entries(place.folder)[1]}
     notes: list[str] = []
-    known = _from_mtl(path, place, notes) if place.metadata else _from_names(path, place, notes)
+    known = _from_mtl(place, notes) if place.metadata else _from_names(path, place, notes)
     every = {band.name: band for band in known.bands}
     default = [
         name for name, band in every.items() if band.unit == "reflectance" and name != _PANCHROMATIC
@@ -77,7 +77,7 @@ def _quality_mask(file: str, satellite: str) -> Mask:
     return Mask(file, (), QA_BITS if satellite in ("8", "9") else QA_BITS_BEFORE_8)
 
 
-def _from_mtl(path: Path, place: Place, notes: list[str]) -> Product:
+def _from_mtl(place: Place, notes: list[str]) -> Product:
     """The product with all its bands; they and the mask have the expected names of their files."""
     # The content of txt, json and xml is the same.
     name = min(place.metadata, key=lambda name: ("txt", "json", "xml").index(_kind(name)))
@@ -141,7 +141,6 @@ def _from_mtl(path: Path, place: Place, notes: list[str]) -> Product:
     sensor = value("IMAGE_ATTRIBUTES", "SENSOR_ID", r"\w+")
     quality = value("PRODUCT_CONTENTS", "FILE_NAME_QUALITY_L1_PIXEL", r"[\w.]+")
     return Product(
-        path=path,
         title=title,
         sensor=f"Landsat {satellite} {sensor}",
         level=level,
@@ -177,7 +176,6 @@ def _from_names(path: Path, place: Place, notes: list[str]) -> Product:
     )
     names = [f"SR_B{i}" for i in range(1, 8) if i != 6 or satellite in ("8", "9")]
     return Product(
-        path=path,
         title=place.title,
         sensor=f"Landsat {satellite} {_SENSORS[match['sensor'].upper()]}",
         level=f"L{match['level'].upper()}",

@@ -15,7 +15,6 @@ class Product:
     """What is known of a product without reading its pixels.
 
     Attributes:
-        path: the path that was opened.
         title: name of the product, given by the agency.
         sensor: for example `Sentinel-2A MSI`, `Landsat 8 OLI_TIRS`.
         level: `L1C`, `L2A`, `L2SP`, `L1TP`, ...
@@ -27,7 +26,6 @@ class Product:
         assumed: notes for the user on what was assumed and what was left out.
     """
 
-    path: Path
     title: str
     sensor: str
     level: str

@@ -97,7 +97,6 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     else:
         notes.append("the scene classification (SCL) is missing: clouds are not masked")
     return Product(
-        path=path,
         title=known.title,
         sensor=f"{known.satellite} MSI",
         level=known.level,
