@@ -15,7 +15,7 @@ from outcrop.sources.volumes.segy_headers import (
     NoGridError,
     find_grid,
     read_layout,
-    read_trace_words,
+    read_trace_word,
 )
 from tests.cubes import CROSSLINES, INLINES, ramp, write_segy
 from tests.shared import DATA, needs_shared
@@ -284,7 +284,7 @@ def test_header_words_have_the_width_of_segyio(tmp_path):
                 except (OverflowError, ValueError):
                     continue
             held = [file.header[0][byte] for byte in fields]
-        read = read_trace_words(read_layout(path), fields, "any")
+        read = [read_trace_word(read_layout(path), field, "any") for field in fields]
         assert [int(word[0]) for word in read] == held
 
 

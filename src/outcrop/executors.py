@@ -10,15 +10,16 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from outcrop.errors import OutcropError
 from outcrop.extras import need
-from outcrop.progress import track
+from outcrop.progress import length, track
 
 _TIMEOUT = 10  # seconds until a Dask scheduler must answer
 _AHEAD = 2  # items submitted per worker before the first result is awaited
@@ -26,14 +27,9 @@ _LOSSES = 3  # times that all workers of a cluster may die
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-class Pending(Protocol[Result_co]):
-    """What `concurrent.futures.Future` has of which an executor makes use."""
-
-    def result(self) -> Result_co:
-        """Wait for the result and return it, or raise the exception of the work."""
+Work: TypeAlias = Callable[[Any, Item], Result]
+Submit: TypeAlias = Callable[[Item], Callable[[], Result]]
+"""Submits an item; what it returns waits for the result, or raises the exception of the work."""
 
 
 class Executor(ABC):
@@ -41,14 +37,25 @@ class Executor(ABC):
 
     Attributes:
         remote: whether the work is done in other processes.
+        counts: whether a progress bar counts the items.
+        workers: number of threads or processes.
     """
 
     remote: bool = False
+    counts: bool = True
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
 
     @abstractmethod
+    def submitting(
+        self, work: Work[Item, Result], shared: Any
+    ) -> AbstractContextManager[Submit[Item, Result]]:
+        """A function that submits an item; the end of the block cancels what is pending."""
+
     def each(
         self,
-        work: Callable[[Any, Item], Result],
+        work: Work[Item, Result],
         shared: Any,
         items: Iterable[Item],
         what: str,
@@ -68,75 +75,43 @@ class Executor(ABC):
         Raises:
             OutcropError: from `work`; or the processes that did the work died.
         """
+        with self.submitting(work, shared) as submit:
+            pending = (submit(item) for item in items)
+            done = (result() for result in _ahead(pending, _AHEAD * self.workers))
+            yield from track(done, what, length(items, total)) if self.counts else done
 
 
 class Serial(Executor):
     """This process, one item after the other; every item shows its own progress."""
 
-    def each(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor.each`."""
-        return (work(shared, item) for item in items)
+    counts = False
 
-
-class Pooled(Executor):
-    """An executor with several workers, to which items are submitted.
-
-    Attributes:
-        workers: number of threads or processes.
-    """
-
-    workers: int
-
-    @abstractmethod
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> AbstractContextManager[Callable[[Item], Pending[Result]]]:
-        """A function that submits an item; the end of the block cancels what is pending."""
-
-    def each(
-        self,
-        work: Callable[[Any, Item], Result],
-        shared: Any,
-        items: Iterable[Item],
-        what: str,
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """See `Executor.each`."""
-        with self.submitting(work, shared) as submit:
-            pending = (submit(item) for item in items)
-            done = (one.result() for one in _ahead(pending, _AHEAD * self.workers))
-            yield from track(done, what, _length(items, total))
-
-
-class Threads(Pooled):
-    """Threads of this process."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self) -> None:
+        super().__init__(0)
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
-        """See `Pooled.submitting`."""
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`; the work is done when the result is wanted."""
+        yield lambda item: partial(work, shared, item)
+
+
+class Threads(Executor):
+    """Threads of this process."""
+
+    @contextmanager
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`."""
         from threadpoolctl import threadpool_limits
 
         # One BLAS thread in each of our threads is faster than all BLAS threads on one product.
         with threadpool_limits(1), futures.ThreadPoolExecutor(self.workers) as pool:
             try:
-                yield lambda item: pool.submit(work, shared, item)
+                yield lambda item: pool.submit(work, shared, item).result
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Processes(Pooled):
+class Processes(Executor):
     """Processes with one thread each.
 
     They do not import the main module of the program, so the program needs no `__main__` guard.
@@ -145,14 +120,9 @@ class Processes(Pooled):
 
     remote = True
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
-        """See `Pooled.submitting`."""
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`."""
         from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
         # loky replaces a process that has grown by 300 MB; no result is lost. The warning comes
@@ -163,7 +133,7 @@ class Processes(Pooled):
         )
         ended = False
         try:
-            yield lambda item: pool.submit(_with_shared, work, item)
+            yield lambda item: pool.submit(_with_shared, work, item).result
             ended = True
         except BrokenProcessPool:
             raise OutcropError(
@@ -174,12 +144,8 @@ class Processes(Pooled):
             pool.shutdown(kill_workers=not ended)
 
 
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "LOKY_MAX_CPU_COUNT": "1",
-}
+_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+_ONE_THREAD = dict.fromkeys(_LIMITS, "1")
 _shared: list[Any] = []
 
 
@@ -197,30 +163,28 @@ def _begin(shared: Any, parent: int) -> None:
     _shared[:] = [shared]
 
 
-def _with_shared(work: Callable[[Any, Item], Result], item: Item) -> Result:
+def _with_shared(work: Work[Item, Result], item: Item) -> Result:
     return _without_cause(work, _shared[0], item)
 
 
-class Given(Pooled):
+class Given(Executor):
     """A `concurrent.futures.Executor` of the caller, who shuts it down."""
 
     def __init__(self, pool: futures.Executor) -> None:
+        super().__init__(getattr(pool, "_max_workers", None) or cores())
         self._pool = pool
-        self.workers = getattr(pool, "_max_workers", None) or cores()
         self.remote = not isinstance(pool, futures.ThreadPoolExecutor)
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
-        """See `Pooled.submitting`; `shared` is sent with every item."""
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`; `shared` is sent with every item."""
         pending: set[futures.Future[Any]] = set()
 
-        def submit(item: Item) -> futures.Future[Result]:
+        def submit(item: Item) -> Callable[[], Result]:
             future = self._pool.submit(_without_cause, work, shared, item)
             pending.add(future)
             future.add_done_callback(pending.discard)
-            return future
+            return future.result
 
         try:
             yield submit
@@ -229,27 +193,25 @@ class Given(Pooled):
                 one.cancel()
 
 
-class Cluster(Pooled):
+class Cluster(Executor):
     """The workers of a Dask cluster."""
 
     remote = True
 
     def __init__(self, client: Any) -> None:
+        super().__init__(max(1, len(client.scheduler_info()["workers"])))
         self._client = client
-        self.workers = max(1, len(client.scheduler_info()["workers"]))
 
     @contextmanager
-    def submitting(
-        self, work: Callable[[Any, Item], Result], shared: Any
-    ) -> Iterator[Callable[[Item], Pending[Result]]]:
-        """See `Pooled.submitting`."""
+    def submitting(self, work: Work[Item, Result], shared: Any) -> Iterator[Submit[Item, Result]]:
+        """See `Executor.submitting`."""
         scattered = _Scattered(self._client, shared)
         pending: WeakSet[_Task] = WeakSet()
 
-        def submit(item: Item) -> _Task:
+        def submit(item: Item) -> Callable[[], Result]:
             task = _Task(self._client, scattered, work, item)
             pending.add(task)
-            return task
+            return task.result
 
         try:
             yield submit
@@ -302,7 +264,7 @@ class _Task:
                 self._submit()
 
 
-def _without_cause(work: Callable[[Any, Item], Result], shared: Any, item: Item) -> Result:
+def _without_cause(work: Work[Item, Result], shared: Any, item: Item) -> Result:
     """`work(shared, item)`; an `OutcropError` loses its cause, which may not be picklable."""
     try:
         return work(shared, item)
@@ -320,10 +282,6 @@ def _ahead(items: Iterator[Item], number: int) -> Iterator[Item]:
         if len(taken) > number:
             yield taken.popleft()
     yield from taken
-
-
-def _length(items: Iterable[Any], total: int | None) -> int | None:
-    return len(items) if total is None and isinstance(items, Sized) else total
 
 
 Scheduler = str | futures.Executor

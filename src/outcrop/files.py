@@ -45,8 +45,7 @@ def new_file(path: str | Path, name: Path | None = None) -> Iterator[Path]:
         OutcropError: the folder is missing, or the disk is full or read-only.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise OutcropError(path, f"the folder {path.parent} does not exist; make it first")
+    check_new(path, overwrite=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
@@ -75,11 +74,10 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         _remove(temporary)
-        raise explain(error, path) from error
-    except BaseException:
-        _remove(temporary)
+        if isinstance(error, OSError):
+            raise explain(error, path) from error
         raise
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
@@ -93,15 +93,22 @@ def log_to_console(worded: Callable[[str], str] | None = None) -> Iterator[None]
         with outer[0].wording(worded):
             yield
         return
-    handler, before = _ConsoleHandler(worded), (_LOG.level, _LOG.propagate)
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO if is_first_process() else _NOTHING)
-    _LOG.propagate = False
+    with _restored():
+        _LOG.handlers = [*_LOG.handlers, _ConsoleHandler(worded)]
+        _LOG.setLevel(logging.INFO if is_first_process() else _NOTHING)
+        _LOG.propagate = False
+        yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Restore the settings of the log and of the console at the end of the block."""
+    quiet, handlers, level, propagate = console.quiet, _LOG.handlers, _LOG.level, _LOG.propagate
     try:
         yield
     finally:
-        _LOG.removeHandler(handler)
-        _LOG.level, _LOG.propagate = before
+        console.quiet, _LOG.handlers, _LOG.propagate = quiet, handlers, propagate
+        _LOG.setLevel(level)
 
 
 class _Collector(logging.Handler):
@@ -120,16 +127,10 @@ def collected_log() -> Iterator[list[tuple[int, str]]]:
     A process that works for another one sends the list there, which logs it (`log_again`).
     """
     records: list[tuple[int, str]] = []
-    before = _LOG.handlers, _LOG.level, _LOG.propagate
-    _LOG.handlers, _LOG.propagate = [_Collector(records)], False
-    _LOG.setLevel(logging.INFO)
-    quiet, console.quiet = console.quiet, True
-    try:
+    with _restored():
+        console.quiet, _LOG.handlers, _LOG.propagate = True, [_Collector(records)], False
+        _LOG.setLevel(logging.INFO)
         yield records
-    finally:
-        console.quiet = quiet
-        _LOG.handlers, _LOG.propagate = before[0], before[2]
-        _LOG.setLevel(before[1])
 
 
 def log_again(records: Iterable[tuple[int, str]]) -> None:
@@ -144,30 +145,29 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     The bar is shown on a terminal only; nothing is written into a pipe or a file.
     """
     if _as_json():
-        known = len(items) if total is None and isinstance(items, Sized) else total
-        with follow(what, known or 0) as advance:
+        with follow(what, length(items, total) or 0) as advance:
             for item in items:
                 yield item
                 advance(1)
         return
-    with _bar() as bar:
+    with progress_bar() as bar:
         yield from bar.track(items, total=total, description=what)
 
 
-def _bar() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+def length(items: Iterable[object], total: int | None) -> int | None:
+    """The number of items, None if it is unknown; `total` if that is given."""
+    return len(items) if total is None and isinstance(items, Sized) else total
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+
+def progress_bar(count: ProgressColumn | None = None) -> Progress:
+    """A progress bar of rich on a terminal; `count` shows what is done, by default items."""
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        count or progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -184,14 +184,10 @@ def silence(wanted: bool = True) -> Iterator[None]:
     if not wanted:
         yield
         return
-    before = console.quiet, _LOG.level
-    console.quiet = True
-    _LOG.setLevel(_NOTHING)
-    try:
+    with _restored():
+        console.quiet = True
+        _LOG.setLevel(_NOTHING)
         yield
-    finally:
-        console.quiet = before[0]
-        _LOG.setLevel(before[1])
 
 
 @contextmanager
@@ -207,7 +203,7 @@ def follow(what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]
     if _as_json():
         yield _json_bar(what, total, done)
         return
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(what, total=total, completed=done)
 
         def advance(step: float, note: str | None = None, line: str | None = None) -> None:

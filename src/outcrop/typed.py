@@ -36,7 +36,7 @@ def typed(hint: Any, value: Any, at: str = "") -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
-    if hint is None or hint is type(None):
+    if hint is None:
         return _of(type(None), value, at)
     if origin in (Union, types.UnionType):
         return _one_of(inner, value, at)

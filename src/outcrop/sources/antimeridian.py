@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from outcrop.sources.grids import grid_xy, transformer
+
 _PERIODS = (-2, -1, 0, 1, 2)
 _LATTICE = 33
 
@@ -157,25 +159,21 @@ def x_shifts(
     Returns:
         multiples of the period; `[0.0]` if the raster and the grid do not overlap.
     """
-    from pyproj import Transformer
-
     period = x_period(own_crs)
     if period is None:
         return [0.0]
     row, column = np.meshgrid(
         *(np.linspace(0, length, _LATTICE) for length in (height, width)), indexing="ij"
     )
-    a, b, c, d, e, f = transform[:6]
-    x, y = a * column + b * row + c, d * column + e * row + f
+    x, y = grid_xy(transform[:6], row, column)
     if crs != own_crs:
-        x, _ = Transformer.from_crs(crs, own_crs, always_xy=True).transform(x, y)
+        x, _ = transformer(crs, own_crs).transform(x, y)
     x = x[np.isfinite(x)]
     if not len(x):
         return [0.0]
     # The grid may extend a little beyond the lattice points.
-    margin = 2 * period / _LATTICE**2 + np.ptp(np.mod(x - x[0] + period / 2, period)) / (
-        _LATTICE - 1
-    )
+    span = np.ptp(np.mod(x - x[0] + period / 2, period))
+    margin = 2 * period / _LATTICE**2 + span / (_LATTICE - 1)
     left, right = min(bounds[0], bounds[2]) - margin, max(bounds[0], bounds[2]) + margin
     shifts = [
         k * period for k in _PERIODS if ((x >= left + k * period) & (x <= right + k * period)).any()

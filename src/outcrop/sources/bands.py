@@ -111,7 +111,8 @@ def spectral_bands(names: Sequence[str], sensor: str = "") -> tuple[dict[str, in
             named[role] = index
     if {"blue", "green", "red"} & set(named):
         return named, True
-    codes = {one.rpartition("_")[2]: i for i, one in enumerate(known) if one and _is_code(one)}
+    last_words = [(one or "").rpartition("_")[2] for one in known]
+    codes = {word: i for i, word in enumerate(last_words) if _CODE.fullmatch(word.casefold())}
     text = " ".join([sensor, *names]).casefold()
     named_sensor = next((one for one, words in _SENSORS.items() if re.search(words, text)), None)
     if named_sensor is None and ("B8A" in codes or re.search(r"(?<![a-z])b0\d", text)):
@@ -124,10 +125,6 @@ def spectral_bands(names: Sequence[str], sensor: str = "") -> tuple[dict[str, in
     return found, named_sensor is not None
 
 
-def _is_code(identity: str) -> bool:
-    return _CODE.fullmatch(identity.rpartition("_")[2].casefold()) is not None
-
-
 def name_without_band(name: str) -> str:
     """The words of a file name without band code and resolution: tile, date, product.
 
@@ -135,8 +132,7 @@ def name_without_band(name: str) -> str:
     't33uuu 20170216t102101'
     """
     words = name_words(name)
-    code = _code(words)
-    own = code.words if code else ()
+    own, _ = _code(words) or ((), "")
     return " ".join(w for w in words if w not in own and not _RESOLUTION.fullmatch(w))
 
 
@@ -152,7 +148,7 @@ def band_code(name: str) -> str | None:
     ('B02', 'SR_B4', None)
     """
     code = _code(name_words(name))
-    return None if code is None else "_".join(code.words).upper()
+    return None if code is None else "_".join(code[0]).upper()
 
 
 def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
@@ -174,7 +170,9 @@ def match(have: Sequence[str], want: Sequence[str]) -> Matched | None:
     >>> match(["band 1", "band 2"], ["blue", "green"])
     Matched(order=(0, 1), assumed=True)
     """
-    spelled, wanted = ([_normalized(name) for name in names] for names in (have, want))
+    spelled, wanted = (
+        [" ".join(name.casefold().split()) for name in names] for names in (have, want)
+    )
     numbered = all(map(_is_number, want))
     if all(spelled.count(name) == 1 for name in wanted) and (
         not numbered or len(have) == len(want)
@@ -205,8 +203,7 @@ def match_or_raise(
     found = match(have, want)
     if found is None:
         raise OutcropError(
-            where,
-            f"has {bands_text(have)} where {other} has {bands_text(want)}; {remedy}",
+            where, f"has {bands_text(have)} where {other} has {bands_text(want)}; {remedy}"
         )
     return found
 
@@ -268,11 +265,6 @@ def _select_band(names: Sequence[str], wanted: str, where: str) -> int:
     )
 
 
-def _normalized(name: str) -> str:
-    """A name in lower case, with single spaces."""
-    return " ".join(name.casefold().split())
-
-
 def _is_number(name: str) -> bool:
     """Whether a name is only a band number, such as `band 3`."""
     return _GENERIC.fullmatch(name.strip().casefold()) is not None
@@ -280,27 +272,23 @@ def _is_number(name: str) -> bool:
 
 def _identity(name: str, words: Sequence[str]) -> str | None:
     """The band code or spectral range in a name, in a uniform spelling."""
-    code = _code(words)
-    if code:
-        return code.spelling
+    if code := _code(words):
+        return code[1]
     return _colour(name_words(_WAVELENGTH.sub(" ", name.casefold())))
 
 
-@dataclass(frozen=True)
-class _Code:
-    words: tuple[str, ...]
-    spelling: str
+def _code(words: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+    """The words of the only band code in a name, and its spelling: `B2`, `SR_B4`.
 
-
-def _code(words: Sequence[str]) -> _Code | None:
-    """The only band code in a name, with the measured quantity: `B2`, `SR_B4`."""
+    The measured quantity belongs to the code.
+    """
     found = [(i, hit) for i, word in enumerate(words) if (hit := _CODE.fullmatch(word))]
     if len(found) != 1:
         return None
     ((at, hit),) = found
     quantity = [word for word in words[max(at - 1, 0) : at] if word in _QUANTITIES]
     spelling = "_".join([*quantity, f"b{int(hit[1])}{hit[2]}"]).upper()
-    return _Code((*quantity, words[at]), spelling)
+    return (*quantity, words[at]), spelling
 
 
 def _colour(words: Sequence[str]) -> str | None:
@@ -309,10 +297,8 @@ def _colour(words: Sequence[str]) -> str | None:
     text = re.sub(r"\bshort ?wave infra ?red\b", "swir", text)
     text = re.sub(r"\bnear infra ?red\b", "nir", text)
     found = re.findall(r"\b([a-z]+?)(?: ?(\d{1,2}))?\b", text)
-    known = [(name, number) for name, number in found if name in _COLOURS]
-    if len(known) != 1:
-        return None
-    return known[0][0] + (known[0][1] or "")
+    known = [name + number for name, number in found if name in _COLOURS]
+    return known[0] if len(known) == 1 else None
 
 
 def _is_uninformative(word: str) -> bool:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from outcrop.sources.antimeridian import x_shifts
 from outcrop.sources.grids import Transform, check_transformable, parse_crs
 from outcrop.sources.label_colours import raster_colours
 from outcrop.sources.names import existing_name
-from outcrop.sources.scene import CACHE_BYTES, NO_CRS
+from outcrop.sources.scene import CACHE_BYTES, NO_CRS, title
 
 _DAMAGED = "is truncated or damaged; export it again"
 _WINDOW = 1024
@@ -31,9 +31,6 @@ _MOST_CLASSES = 255
 _NAME_USAGE, _VALUE_USAGES = "2", ("5", "3")
 _NAME_COLUMNS = ("class_name", "class_names", "classname", "class", "label", "name", "category")
 _VALUE_COLUMNS = ("value", "val", "code", "class_value", "dn")
-_GDAL_TYPES = {"uint8": "Byte", "float32": "Float32", "float64": "Float64"}
-_GDAL_TYPES |= {f"int{bits}": f"Int{bits}" for bits in (8, 16, 32, 64)}
-_GDAL_TYPES |= {f"uint{bits}": f"UInt{bits}" for bits in (16, 32, 64)}
 
 
 @dataclass(frozen=True)
@@ -109,10 +106,9 @@ class ClassRaster:
             _with_mask(dataset, self.crs) as source,
             ExitStack() as stack,
         ):
-            own_grid = (source.height, source.width, self.crs)
-            aligned = source.transform == Affine(*transform)
+            own = (self.crs, source.transform, source.height, source.width)
             datasets = [source]
-            if own_grid != (height, width, crs) or not aligned:
+            if own != (crs, Affine(*transform), height, width):
                 check_transformable(self.path, self.crs, crs)
                 grid = crs, transform, height, width
                 datasets = [stack.enter_context(one) for one in _warped(source, self.crs, *grid)]
@@ -145,17 +141,14 @@ class ClassReader:
         return self._classes(out_shape=shape)
 
     def _classes(self, **where: Any) -> np.ndarray:
-        codes = self._classes_in(self._datasets[0], where)
-        for dataset in self._datasets[1:]:
-            codes = np.where(codes < 0, self._classes_in(dataset, where), codes)
-        return codes
-
-    def _classes_in(self, dataset: Any, where: dict[str, Any]) -> np.ndarray:
-        path, declared = self._raster.path, (self._nodata, self._masked)
-        values, labelled = _values(path, dataset, *declared, where)
-        codes = np.full(labelled.shape, -1, np.int16)
-        codes[labelled] = self._codes[np.searchsorted(self._raster.values, values)]
-        return codes
+        raster, found = self._raster, []
+        for dataset in self._datasets:
+            values, labelled = _values(raster.path, dataset, self._nodata, self._masked, where)
+            codes = np.full(labelled.shape, -1, np.int16)
+            codes[labelled] = self._codes[np.searchsorted(raster.values, values)]
+            found.append(codes)
+        # The first dataset in which a pixel is labelled counts.
+        return reduce(lambda above, below: np.where(above < 0, below, above), found)
 
 
 def open_class_raster(
@@ -200,8 +193,7 @@ def open_class_raster(
                     )
         band = _band_xml(dataset)
         names = _names_in(path, dataset, band)
-        table = None if band is None else band.find(_TABLE)
-        colours = raster_colours(path, dataset, table)
+        colours = raster_colours(path, dataset, band.find(_TABLE))
     ordered = sorted(values)
     found = ClassRaster(
         path=path,
@@ -222,8 +214,7 @@ def names_by_value(rasters: Sequence[ClassRaster], classes: Sequence[str]) -> di
         OutcropError: as `names_of_values`.
     """
     values = {int(value) for raster in rasters for value in raster.values}
-    where = rasters[0].path + (f" and {len(rasters) - 1} more" if len(rasters) > 1 else "")
-    return names_of_values(values, classes, where)
+    return names_of_values(values, classes, title([raster.path for raster in rasters]))
 
 
 def names_of_values(
@@ -279,8 +270,8 @@ def _open(path: str) -> Iterator[Any]:
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    quiet = warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), quiet:
         try:
             dataset = rasterio.open(path)
         except (RasterioError, CPLE_BaseError):
@@ -349,19 +340,20 @@ def _with_mask(dataset: Any, crs: str) -> Iterator[Any]:
     In this form every kind of mask survives warping; GDAL's warper handles only some kinds.
     """
     import rasterio
+    from rasterio.dtypes import dtype_rev, typename_fwd
 
     name = dataset.files[0] if "://" in dataset.name and dataset.files else dataset.name
     name = str(Path(name).absolute()) if Path(name).exists() else name
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     size = f'rasterXSize="{dataset.width}" rasterYSize="{dataset.height}"'
-    kind = _GDAL_TYPES[dataset.dtypes[0]]
+    types = [typename_fwd[dtype_rev[dtype]] for dtype in dataset.dtypes]
     alpha = _alpha_band(dataset)
-    mask = ("Byte", "mask,1") if alpha is None else (_GDAL_TYPES[dataset.dtypes[alpha - 1]], alpha)
+    mask = ("Byte", "mask,1") if alpha is None else (types[alpha - 1], alpha)
     bands = "".join(
         f'<VRTRasterBand dataType="{dtype}" band="{number}"><SimpleSource>'
         f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename>'
         f"<SourceBand>{source}</SourceBand></SimpleSource></VRTRasterBand>"
-        for number, (dtype, source) in enumerate(((kind, "1"), mask), start=1)
+        for number, (dtype, source) in enumerate(((types[0], "1"), mask), start=1)
     )
     text = (
         f"<VRTDataset {size}><SRS>{escape(crs)}</SRS>"
@@ -439,15 +431,11 @@ def windows(dataset: Any) -> Iterator[Any]:
 
     for row in range(0, dataset.height, _WINDOW):
         for column in range(0, dataset.width, _WINDOW):
-            yield Window(
-                column,
-                row,
-                min(_WINDOW, dataset.width - column),
-                min(_WINDOW, dataset.height - row),
-            )
+            width, height = min(_WINDOW, dataset.width - column), min(_WINDOW, dataset.height - row)
+            yield Window(column, row, width, height)
 
 
-def _names_in(path: str, dataset: Any, band: ElementTree.Element | None) -> dict[int, str]:
+def _names_in(path: str, dataset: Any, band: ElementTree.Element) -> dict[int, str]:
     """The names of values in the file."""
     tags = {
         int(key[6:]): name
@@ -458,7 +446,7 @@ def _names_in(path: str, dataset: Any, band: ElementTree.Element | None) -> dict
     return {value: name.strip() for value, name in named.items() if name.strip()}
 
 
-def _band_xml(dataset: Any) -> ElementTree.Element | None:
+def _band_xml(dataset: Any) -> ElementTree.Element:
     """Category names and attribute table of the first band, independent of the format."""
     import rasterio.shutil
     from rasterio.io import MemoryFile
@@ -466,13 +454,13 @@ def _band_xml(dataset: Any) -> ElementTree.Element | None:
     # rasterio has no functions for them, but GDAL writes them into the XML of a virtual copy.
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(dataset, memory.name, driver="VRT")
-        return ElementTree.fromstring(memory.read()).find("VRTRasterBand")
+        band = ElementTree.fromstring(memory.read()).find("VRTRasterBand")
+    assert band is not None
+    return band
 
 
-def _gdal_names(band: ElementTree.Element | None) -> dict[int, str]:
+def _gdal_names(band: ElementTree.Element) -> dict[int, str]:
     """The category names of a band, or the names in its attribute table."""
-    if band is None:
-        return {}
     categories = [one.text or "" for one in band.findall("CategoryNames/Category")]
     if any(categories):
         return dict(enumerate(categories))
@@ -487,15 +475,12 @@ def _from_table(table: ElementTree.Element) -> dict[int, str]:
     usages = [one.findtext("Usage") or "" for one in fields]
     is_text = [one.findtext("Type") == "2" for one in fields]
     rows = [[cell.text or "" for cell in row.findall("F")] for row in table.findall("Row")]
-    called = _first([usage == _NAME_USAGE for usage in usages])
-    if called is None:
-        texts = [text and name in _NAME_COLUMNS for text, name in zip(is_text, names, strict=True)]
-        called = _first(texts) if any(texts) else _first(is_text)
+    texts = [text and name in _NAME_COLUMNS for text, name in zip(is_text, names, strict=True)]
+    called = _first([usage == _NAME_USAGE for usage in usages], texts, is_text)
     if called is None:
         return {}
-    valued = _first([usage in _VALUE_USAGES for usage in usages])
-    if valued is None:
-        valued = _first([name in _VALUE_COLUMNS for name in names])
+    is_value = [usage in _VALUE_USAGES for usage in usages]
+    valued = _first(is_value, [name in _VALUE_COLUMNS for name in names])
     found = {}
     for number, row in enumerate(rows):
         try:
@@ -525,5 +510,6 @@ def _arcgis_names(path: str) -> dict[int, str]:
     }
 
 
-def _first(flags: Sequence[bool]) -> int | None:
-    return next((i for i, flag in enumerate(flags) if flag), None)
+def _first(*choices: Sequence[bool]) -> int | None:
+    """The place of the first flag of the first list that has one."""
+    return next((flags.index(True) for flags in choices if True in flags), None)

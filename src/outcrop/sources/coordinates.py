@@ -43,7 +43,6 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
     are used are printed. A row with an empty coordinate has no geometry.
 
     Args:
-        name: the file, for messages.
         crs: coordinate reference system. Without it, degrees and GeoJSON are in EPSG:4326.
 
     Returns:
@@ -57,12 +56,14 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
     text = next((columns[one] for one in _GEOMETRIES if one in columns), None)
     if text is not None:
         return _from_geometries(name, frame, text)
-    degrees = next((pair for pair in _DEGREES if all(one in columns for one in pair)), None)
-    lengths = next((pair for pair in _LENGTHS if all(one in columns for one in pair)), None)
+    degrees, lengths = (
+        next(([columns[x], columns[y]] for x, y in pairs if {x, y} <= columns.keys()), None)
+        for pairs in (_DEGREES, _LENGTHS)
+    )
     if degrees and not (lengths and _is_projected(crs)):
-        return _from_degrees(name, frame, (columns[degrees[0]], columns[degrees[1]]), crs)
+        return _from_degrees(name, frame, degrees, crs)
     if lengths:
-        return _from_lengths(name, frame, (columns[lengths[0]], columns[lengths[1]]), crs)
+        return _from_lengths(name, frame, lengths, crs)
     have = ", ".join(map(str, frame.columns)) or "none"
     raise OutcropError(
         name,
@@ -71,7 +72,7 @@ def place_rows(name: str, frame: Any, crs: str | None) -> Any:
     )
 
 
-def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | None) -> Any:
+def _from_degrees(name: str, frame: Any, columns: list[Any], crs: str | None) -> Any:
     if _is_projected(crs):
         raise OutcropError(
             "`labels_crs`",
@@ -92,7 +93,7 @@ def _from_degrees(name: str, frame: Any, columns: tuple[Any, Any], crs: str | No
     return _points(frame, lon, lat, parse_crs(crs or "EPSG:4326", "`labels_crs`"))
 
 
-def _from_lengths(name: str, frame: Any, columns: tuple[Any, Any], crs: str | None) -> Any:
+def _from_lengths(name: str, frame: Any, columns: list[Any], crs: str | None) -> Any:
     if crs is None:
         raise OutcropError(
             name,

@@ -90,7 +90,6 @@ def parts_of(frame: Any, column: str) -> Parts:
     or its points if it has no polygons.
 
     Args:
-        frame: GeoDataFrame of `read_vector`.
         column: column with the class names.
     """
     import shapely

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.sources.grids import Transform, grid_xy, transformer
 
 MAX_SCALE_ERROR = 0.01
 STEP = 100.0
@@ -29,27 +30,22 @@ class GridLike(Protocol):
     @property
     def name(self) -> str:
         """The file, for messages."""
-        ...
 
     @property
     def crs(self) -> str:
         """The coordinate reference system as WKT."""
-        ...
 
     @property
-    def transform(self) -> tuple[float, float, float, float, float, float] | None:
+    def transform(self) -> Transform | None:
         """The affine map from (column, row) to (x, y)."""
-        ...
 
     @property
     def height(self) -> int:
         """Number of rows."""
-        ...
 
     @property
     def width(self) -> int:
         """Number of columns."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -135,15 +131,11 @@ def geocentric(crs: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if is_local(crs):
         unit = metres_per_unit(CRS.from_wkt(crs))
         return np.stack([x * unit, y * unit, np.zeros(len(x))], axis=1)
-    lon, lat = to_lonlat(crs, x, y)
-    return earth_centred(crs, lon, lat)
+    return earth_centred(crs, *to_lonlat(crs, x, y))
 
 
 class GroundPoints:
     """A lattice of points on a scene, in the CRS of the scene and in degrees.
-
-    Args:
-        grid: the grid of the scene.
 
     Raises:
         OutcropError: no point is on the earth.
@@ -219,20 +211,8 @@ def earth_centred(crs: str, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     geod = ellipsoid(crs)
     lon, lat = np.radians(lon), np.radians(lat)
     normal = geod.a / np.sqrt(1 - geod.es * np.sin(lat) ** 2)
-    return np.stack(
-        [
-            normal * np.cos(lat) * np.cos(lon),
-            normal * np.cos(lat) * np.sin(lon),
-            normal * (1 - geod.es) * np.sin(lat),
-        ],
-        axis=-1,
-    )
-
-
-def grid_xy(transform: Sequence[float], row: Any, column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of rows and columns, with fractions, of a grid."""
-    a, b, c, d, e, f = transform
-    return a * column + b * row + c, d * column + e * row + f
+    across, up = normal * np.cos(lat), normal * (1 - geod.es) * np.sin(lat)
+    return np.stack([across * np.cos(lon), across * np.sin(lon), up], axis=-1)
 
 
 def to_lonlat(crs: str, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -246,14 +226,6 @@ def from_lonlat(crs: str, lon: Any, lat: Any) -> tuple[Any, Any]:
     """x and y in a CRS of longitudes and latitudes in degrees."""
     x, y = transformer(geographic_crs(crs), crs).transform(lon, lat)
     return x, y
-
-
-@lru_cache(maxsize=256)
-def transformer(crs: str, other: str) -> Any:
-    """The transformation from one CRS to another, in the axis order x, y."""
-    from pyproj import Transformer
-
-    return Transformer.from_crs(crs, other, always_xy=True)
 
 
 @lru_cache(maxsize=256)

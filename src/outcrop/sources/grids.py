@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,12 @@ from outcrop.sources.names import file_name, normalized_name
 
 Transform = tuple[float, float, float, float, float, float]
 NEAR = 0.01  # largest distance in pixels between grids that count as the same
+
+
+def grid_xy(transform: Sequence[float], row: Any, column: Any) -> tuple[Any, Any]:
+    """x and y of rows and columns, with fractions, of a grid; integers are corners of pixels."""
+    a, b, c, d, e, f = transform
+    return a * column + b * row + c, d * column + e * row + f
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,7 @@ class Grid:
 
     def xy(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of the centres of pixels, in `crs`."""
-        a, b, c, d, e, f = self.transform
-        column, row = np.asarray(column) + 0.5, np.asarray(row) + 0.5
-        return a * column + b * row + c, d * column + e * row + f
+        return grid_xy(self.transform, np.asarray(row) + 0.5, np.asarray(column) + 0.5)
 
     def fractional_row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns, with fractions, of points in `crs`. Integers are corners of pixels."""
@@ -72,11 +79,14 @@ def corners_in(other: Grid, grid: Grid) -> np.ndarray:
 
     They are not finite where one CRS cannot be transformed to the other.
     """
-    row = np.array([0, 0, other.height, other.height, other.height / 2]) - 0.5
-    column = np.array([0, other.width, 0, other.width, other.width / 2]) - 0.5
-    x, y = other.xy(row, column)
+    from pyproj.exceptions import ProjError
+
+    x, y = grid_xy(other.transform, *_corners(other).T)
     if not same_crs(other.crs, grid.crs):
-        x, y = _transformed(x, y, other.crs, grid.crs)
+        try:
+            x, y = transformer(other.crs, grid.crs).transform(x, y)
+        except ProjError:
+            x, y = np.full((2, len(x)), np.inf)
     return np.stack(grid.fractional_row_column(x, y), axis=1)
 
 
@@ -93,16 +103,14 @@ def same_grid(one: Grid, other: Grid) -> bool:
     """Whether two grids have the same pixels: their corners are at most 0.01 pixels apart."""
     if (one.height, one.width) != (other.height, other.width):
         return False
-    return _distance(one, other, scale=(1.0, 1.0)) <= NEAR
+    return bool(np.abs(corners_in(one, other) - _corners(one)).max() <= NEAR)
 
 
 def same_extent(one: Grid, other: Grid) -> bool:
     """Whether two grids cover the same extent, to within one pixel of the coarser grid."""
-    scale = (other.height / one.height, other.width / one.width)
-    coarser = (max(1.0, scale[0]), max(1.0, scale[1]))
-    found = corners_in(one, other)
-    corners = _corners(one) * scale
-    return bool((np.abs(found - corners) / coarser <= 1 + NEAR).all())
+    scale = np.array([other.height / one.height, other.width / one.width])
+    apart = np.abs(corners_in(one, other) - _corners(one) * scale)
+    return bool((apart / np.maximum(scale, 1) <= 1 + NEAR).all())
 
 
 def overlap(one: Grid, other: Grid) -> float:
@@ -158,7 +166,6 @@ def common_grid(grids: list[Grid], names: list[str], resolution: str) -> Grid:
     """The grid to which files of several resolutions are resampled.
 
     Args:
-        grids, names: grids and names of the files.
         resolution: "finest", "coarsest", the name of one of the files, or a pixel size in metres.
 
     Raises:
@@ -215,19 +222,12 @@ def _corners(grid: Grid) -> np.ndarray:
     return np.array([(0, 0), (0, wide), (tall, 0), (tall, wide), (tall / 2, wide / 2)], float)
 
 
-def _distance(one: Grid, other: Grid, scale: tuple[float, float]) -> float:
-    apart = np.abs(corners_in(one, other) - _corners(one) * scale).max()
-    return float(apart) if np.isfinite(apart) else np.inf
-
-
-def _transformed(x: np.ndarray, y: np.ndarray, crs: str, to: str) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=256)
+def transformer(crs: str, other: str) -> Any:
+    """The transformation from one CRS to another, in the axis order x, y."""
     from pyproj import Transformer
-    from pyproj.exceptions import ProjError
 
-    try:
-        return Transformer.from_crs(crs, to, always_xy=True).transform(x, y)
-    except ProjError:
-        return np.full(x.shape, np.inf), np.full(y.shape, np.inf)
+    return Transformer.from_crs(crs, other, always_xy=True)
 
 
 def parse_crs(crs: str | None, option: str) -> str:
@@ -253,10 +253,6 @@ def parse_crs(crs: str | None, option: str) -> str:
 
 def check_transformable(path: str | Path, crs: str, other: str) -> None:
     """Check that coordinates can be transformed from one system to another.
-
-    Args:
-        path: the file that the error names.
-        crs, other: coordinate reference systems as WKT.
 
     Raises:
         OutcropError: one system is local, or the systems are of different celestial bodies.

@@ -20,12 +20,7 @@ _FILLS = ("color", "line_color")
 
 
 def raster_colours(path: str, dataset: Any, table: ElementTree.Element | None) -> dict[int, Colour]:
-    """The colour of each value of a raster, from its style, attribute table or colour table.
-
-    Args:
-        dataset: the raster as an open dataset of rasterio.
-        table: GDAL's attribute table as XML.
-    """
+    """The colour of each value of a raster, from its style, attribute table or colour table."""
     style = _style_beside(path)
     found = _paletted(style) if style is not None else {}
     return found or _from_table(table) or _colour_table(dataset)

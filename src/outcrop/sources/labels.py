@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from outcrop.sources.features import (
     parts_of,
     sorted_names,
 )
+from outcrop.sources.grids import grid_xy
 from outcrop.sources.label_colours import vector_colours
 from outcrop.sources.memory import AnyLabels, is_geodataframe, write_geodataframe
 from outcrop.sources.names import existing_name
@@ -53,53 +54,8 @@ class LabelledPixels:
 
     def __getitem__(self, index: np.ndarray) -> LabelledPixels:
         """The pixels that an index or a mask selects."""
-        return replace(
-            self,
-            row=self.row[index],
-            column=self.column[index],
-            label=self.label[index],
-            polygon=self.polygon[index],
-        )
-
-
-class Labels(Protocol):
-    """The interface of labels that can be put on scenes."""
-
-    @property
-    def path(self) -> str:
-        """The file, or the name that GDAL opens."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the labels."""
-        ...
-
-    @property
-    def colours(self) -> Mapping[str, Colour]:
-        """The colours that the file gives to its classes."""
-        ...
-
-    @property
-    def across_scenes(self) -> bool:
-        """Whether a polygon index means the same polygon in every scene."""
-        ...
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Number of features of the file without a label, by reason."""
-        ...
-
-    def on(self, scene: Scene) -> LabelledPixels:
-        """The labelled pixels of `scene`; none if the labels are outside it."""
-        ...
-
-    def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """The values of another column for some polygons, as text.
-
-        Integers have no decimals and dates are in ISO 8601. A missing value is `MISSING`.
-        """
-        ...
+        arrays = ("row", "column", "label", "polygon")
+        return replace(self, **{name: getattr(self, name)[index] for name in arrays})
 
 
 def open_labels(
@@ -216,6 +172,7 @@ class VectorLabels:
         codes: int64, as long as `frame`, index into `classes`.
         dropped: number of features without a label, by reason.
         colours: the colours of classes in the style of the file.
+        across_scenes: whether a polygon index means the same polygon in every scene.
     """
 
     path: str
@@ -227,17 +184,15 @@ class VectorLabels:
     across_scenes: ClassVar[bool] = True
 
     def on(self, scene: Scene) -> LabelledPixels:
-        """The labelled pixels of `scene`."""
+        """The labelled pixels of `scene`; none if the labels are outside it."""
         frame = reproject(self.frame, scene.crs, self.path, scene.bounds)
         # Outside the domain of a projection, coordinates are infinite.
         there = np.isfinite(frame.bounds.to_numpy()).all(axis=1)
         frame = frame[there]
         points = (frame.geom_type == "Point").to_numpy()
-        parts = [
-            self._polygon_pixels(frame[~points], scene),
-            self._point_pixels(frame[points], scene),
-        ]
-        row, column, polygon, other = (np.concatenate(field) for field in zip(*parts, strict=True))
+        polygons = self._polygon_pixels(frame[~points], scene)
+        parts = polygons, self._point_pixels(frame[points], scene)
+        row, column, polygon, other = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(row * scene.width + column, kind="stable")
         row, column, polygon, other = row[order], column[order], polygon[order], other[order]
         starts = np.flatnonzero(np.r_[True, np.diff(row * scene.width + column) != 0][: len(row)])
@@ -256,7 +211,10 @@ class VectorLabels:
         )
 
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
-        """The values of another column for some polygons, as text."""
+        """The values of another column for some polygons, as text.
+
+        Integers have no decimals and dates are in ISO 8601. A missing value is `MISSING`.
+        """
         _check_column(self.path, self.frame, name)
         text = column_text(self.frame[name])
         text[[value is None for value in text]] = MISSING
@@ -274,10 +232,9 @@ class VectorLabels:
 
         found = []
         for row, column, height, width in _tiles(scene.height, scene.width):
-            x, y = scene.xy(
-                np.array([row, row, row + height, row + height]) - 0.5,
-                np.array([column, column + width, column, column + width]) - 0.5,
-            )
+            rows = np.array([row, row, row + height, row + height])
+            columns = np.array([column, column + width, column, column + width])
+            x, y = grid_xy(scene.transform, rows, columns)
             near = frame.iloc[frame.sindex.query(box(x.min(), y.min(), x.max(), y.max()))]
             if near.empty:
                 continue
@@ -309,9 +266,15 @@ class RasterLabels:
     A raster on another grid or in another CRS is resampled to the grid of the scene by nearest
     neighbour. Connected pixels of one class (8 neighbours) count as one polygon. If more than half
     of the scene is labelled, the raster is a wall-to-wall map and each pixel counts as a polygon.
+
+    Attributes:
+        raster: the raster.
+        dropped: empty, because a raster has no features.
+        across_scenes: whether a polygon index means the same polygon in every scene.
     """
 
     raster: ClassRaster
+    dropped: ClassVar[Mapping[str, int]] = {}
     across_scenes: ClassVar[bool] = False
 
     @property
@@ -329,13 +292,8 @@ class RasterLabels:
         """The colours that the file gives to its classes."""
         return self.raster.colours
 
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Empty, because a raster has no features."""
-        return {}
-
     def on(self, scene: Scene) -> LabelledPixels:
-        """The labelled pixels of `scene`."""
+        """The labelled pixels of `scene`; none if the labels are outside it."""
         found = []
         grid = scene.crs, scene.transform, scene.height, scene.width
         with self.raster.reader(*grid) as reader:
@@ -351,6 +309,9 @@ class RasterLabels:
     def attribute(self, name: str, polygon: np.ndarray) -> np.ndarray:
         """Raise an error, because a raster has no columns."""
         raise OutcropError(self.path, f"is a raster and has no column '{name}'; pass a vector file")
+
+
+Labels: TypeAlias = VectorLabels | RasterLabels
 
 
 def _open_vector(

@@ -45,12 +45,7 @@ def write_array(
     """Write an array to a raster file.
 
     Args:
-        pixels: `bands × height × width` or `height × width`, integers or floats.
-        transform: a, b, c, d, e, f of the affine map from (column, row) to (x, y), in the order of
-            `affine.Affine`; integers are corners of pixels.
-        crs: coordinate reference system, in any notation that pyproj reads.
-        band_names: the names of the bands.
-        nodata: value that means no data.
+        pixels, transform, crs, band_names, nodata: as for `outcrop.scene_from_array`.
         scales, offsets: for each band, physical value = pixel value × scale + offset.
 
     Raises:
@@ -79,9 +74,9 @@ def write_array(
             f"has the dtype {pixels.dtype}, which cannot hold the nodata value {nodata}; "
             "correct the nodata value or convert the pixels",
         )
-    path = _new_path("scene.tif")
     import rasterio
 
+    path = _new_path("scene.tif")
     with rasterio.open(
         path,
         "w",
@@ -136,13 +131,14 @@ def write_dataarray(array: Any) -> Path:
     bands = [name for name in array.dims if name not in (down, right)]
     pixels = array.transpose(*bands, down, right)
     band_count = pixels.sizes[bands[0]] if bands else 1
-    names: list[str] = []
+    names: list[Any] = []
+    title = array.attrs.get("long_name")
     if bands and bands[0] in array.coords and array.coords[bands[0]].dtype.kind in "UO":
-        names = [str(name) for name in array.coords[bands[0]].values]
-    elif isinstance(array.attrs.get("long_name"), list | tuple):
-        names = [str(name) for name in array.attrs["long_name"]]
-    elif isinstance(array.attrs.get("long_name"), str) and band_count == 1:
-        names = [array.attrs["long_name"]]
+        names = array.coords[bands[0]].values.tolist()
+    elif isinstance(title, list | tuple):
+        names = list(title)
+    elif isinstance(title, str) and band_count == 1:
+        names = [title]
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
     transform = (a_x, 0.0, left, 0.0, a_y, top)
     scales = _per_band(array, ("scales", "scale_factor"), band_count)
@@ -184,9 +180,8 @@ def _edge(array: Any, name: Any) -> tuple[float, float]:
             "array with its transform to scene_from_array",
         )
     step = (values[-1] - values[0]) / (len(values) - 1)
-    if not np.isfinite(step) or step == 0 or (
-        np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step)
-    ):  # fmt: skip
+    uneven = np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step)
+    if not np.isfinite(step) or step == 0 or uneven:
         raise OutcropError(
             "scene", f"has unevenly spaced coordinates along {name}; resample it to a regular grid"
         )
@@ -195,11 +190,8 @@ def _edge(array: Any, name: Any) -> tuple[float, float]:
 
 def _crs_of(array: Any) -> Any:
     """The coordinate reference system in the form of rioxarray or of the CF conventions."""
-    for name in (
-        array.attrs.get("grid_mapping"),
-        array.encoding.get("grid_mapping"),
-        "spatial_ref",
-    ):
+    mappings = (source.get("grid_mapping") for source in (array.attrs, array.encoding))
+    for name in (*mappings, "spatial_ref"):
         if name in array.coords:
             stored = array.coords[name].attrs
             if found := stored.get("crs_wkt") or stored.get("spatial_ref"):
@@ -233,8 +225,7 @@ def write_geodataframe(frame: Any) -> Path:
         raise OutcropError("labels", "are empty; pass at least one polygon or point")
     if frame.crs is None:
         raise OutcropError(
-            "labels",
-            "have no coordinate reference system; set it, e.g. frame.set_crs(4326)",
+            "labels", "have no coordinate reference system; set it, e.g. frame.set_crs(4326)"
         )
     plain = frame.reset_index(drop=True).copy()
     for name in plain.columns:

@@ -30,8 +30,8 @@ from outcrop.sources.geodesy import (
     jacobian,
     metres_per_unit,
     to_lonlat,
-    transformer,
 )
+from outcrop.sources.grids import transformer
 
 _GROUP_DISTANCE = 100_000.0
 # Angles in degrees between the rows of a scene and the x axis of a system. The bounding boxes of
@@ -61,9 +61,6 @@ def metric_systems(grids: Sequence[GridLike]) -> list[str]:
     If even a single group has no accurate system (a scene as large as a continent), the system with
     the smallest error is used and its error is printed.
 
-    Args:
-        grids: the scenes.
-
     Returns:
         the systems as WKT, one per scene.
 
@@ -85,11 +82,9 @@ def metric_systems(grids: Sequence[GridLike]) -> list[str]:
         mine = [views[i] for i in group]
         found = _common_system(mine)
         _note_error(found, mine)
-        crs = (
-            found.crs
-            if group is groups[0]
-            else _shift_to_bearing(mine, found.crs, first, systems[0])
-        )
+        crs = found.crs
+        if group is not groups[0]:
+            crs = _shift_to_bearing(mine, crs, first, systems[0])
         for i in group:
             systems[i] = crs
     return systems
@@ -132,24 +127,19 @@ def _common_system(views: Sequence[GroundPoints]) -> _Candidate:
     """The best single CRS for some scenes."""
     from pyproj import CRS
 
-    own = [crs for crs in dict.fromkeys(view.crs for view in views) if _in_metres(CRS(crs))]
+    systems = {view.crs: CRS(view.crs) for view in views}
+    own = [crs for crs, one in systems.items() if one.is_projected and metres_per_unit(one) == 1]
+    made = _azimuthal(views), _aligned_stereographic(views), _along_parallel(views)
     tried = []
-    for crs in (
-        *own,
-        *_utm(views),
-        _azimuthal(views),
-        _aligned_stereographic(views),
-        _along_parallel(views),
-    ):
+    for crs in (*own, *_utm(views), *made):
         error = max(*(_scale_error(crs, view) for view in views), _distance_error(crs, views))
         candidate = _Candidate(crs, error, max(_rotation(crs, view) for view in views))
         if error <= MAX_SCALE_ERROR and candidate.rotation <= _NOT_ROTATED:
             return candidate
         tried.append(candidate)
-    true = [one for one in tried if one.error <= MAX_SCALE_ERROR]
-    return (
-        min(true, key=lambda one: one.rotation) if true else min(tried, key=lambda one: one.error)
-    )
+    if true := [one for one in tried if one.error <= MAX_SCALE_ERROR]:
+        return min(true, key=lambda one: one.rotation)
+    return min(tried, key=lambda one: one.error)
 
 
 def _groups(views: Sequence[GroundPoints]) -> list[list[int]]:
@@ -171,23 +161,20 @@ def _shift_to_bearing(
     mine: Sequence[GroundPoints], crs: str, first: Sequence[GroundPoints], first_crs: str
 ) -> str:
     """Shift a CRS so that scenes have their true distance and bearing from the first group."""
+    from pyproj import CRS
+
     here, there = centre_lonlat(first), centre_lonlat(mine)
     bearing, _, distance = ellipsoid(first_crs).inv(*here, *there)
     from_x, from_y = from_lonlat(first_crs, *here)
     to_x = from_x + distance * math.sin(math.radians(bearing))
     to_y = from_y + distance * math.cos(math.radians(bearing))
-    moved = _with_origin(crs, there, to_x, to_y) if _has_false_origin(crs) else crs
+    has_false_origin = CRS.from_wkt(crs).to_json_dict()["type"] == "ProjectedCRS"
+    moved = _with_origin(crs, there, to_x, to_y) if has_false_origin else crs
     reached = math.dist(from_lonlat(moved, *there), (to_x, to_y)) < 2
     if reached and all(_scale_error(moved, view) < math.inf for view in mine):
         return moved
     # The projection has no false easting, its axes point west or south, or its edge cuts a scene.
     return _with_origin(_azimuthal(mine), there, to_x, to_y)
-
-
-def _has_false_origin(crs: str) -> bool:
-    from pyproj import CRS
-
-    return CRS.from_wkt(crs).to_json_dict()["type"] == "ProjectedCRS"
 
 
 def _with_origin(crs: str, place: tuple[float, float], to_x: float, to_y: float) -> str:
@@ -273,9 +260,8 @@ def _along_parallel(views: Sequence[GroundPoints]) -> str:
 def _projected(views: Sequence[GroundPoints], name: str, conversion: Any) -> str:
     from pyproj.crs import ProjectedCRS
 
-    return str(
-        ProjectedCRS(conversion, name=name, geodetic_crs=geographic_crs(views[0].crs)).to_wkt()
-    )
+    geographic = geographic_crs(views[0].crs)
+    return str(ProjectedCRS(conversion, name=name, geodetic_crs=geographic).to_wkt())
 
 
 def _scale_error(crs: str, view: GroundPoints) -> float:
@@ -292,13 +278,11 @@ def _scale_error(crs: str, view: GroundPoints) -> float:
             apart = np.hypot(x - x[0], y - y[0])
         if not apart.max() <= _TORN * max(np.max(true), STEP):
             return math.inf
-    scale = np.linalg.svd(_finite(jacobian(crs, x, y, STEP)))[1]
-    return float(np.abs(1 / scale - 1).max()) if scale.size and scale.min() > 0 else math.inf
-
-
-def _finite(matrices: np.ndarray) -> np.ndarray:
-    """The matrices, or none of them if any value is not finite."""
-    return matrices if np.isfinite(matrices).all() else matrices[:0]
+    matrices = jacobian(crs, x, y, STEP)
+    if not np.isfinite(matrices).all():
+        return math.inf
+    scale = np.linalg.svd(matrices)[1]
+    return float(np.abs(1 / scale - 1).max()) if scale.min() > 0 else math.inf
 
 
 def _distance_error(crs: str, views: Sequence[GroundPoints]) -> float:
@@ -334,10 +318,6 @@ def _rotation(crs: str, view: GroundPoints) -> float:
     angle = np.degrees(np.arctan2(y, x)) % 90
     off = np.minimum(angle, 90 - angle)
     return float(np.nan_to_num(off, nan=45.0).max())
-
-
-def _in_metres(crs: Any) -> bool:
-    return bool(crs.is_projected) and metres_per_unit(crs) == 1
 
 
 def _local(grids: Sequence[GridLike]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import warn
-from outcrop.sources.grids import NEAR, same_crs
+from outcrop.sources.grids import NEAR, grid_xy, same_crs
 from outcrop.sources.opening import align_bands
 from outcrop.sources.scene import Scene, SceneReader
 
@@ -64,20 +64,17 @@ class MosaicReader(SceneReader):
         empty = np.ones((height, width), bool)
         for part, corner in zip(self._parts, self._mosaic.corners, strict=True):
             shape = part.scene.height, part.scene.width
-            starts = [max(at, here) for at, here in zip((row, column), corner, strict=True)]
-            stops = [
-                min(at + length, here + whole)
-                for at, length, here, whole in zip(
-                    (row, column), (height, width), corner, shape, strict=True
-                )
-            ]
-            tall, wide = (stop - start for start, stop in zip(starts, stops, strict=True))
+            start = np.maximum((row, column), corner)
+            stop = np.minimum((row + height, column + width), np.add(corner, shape))
+            tall, wide = (stop - start).tolist()
             if tall <= 0 or wide <= 0:
                 continue
-            here = np.s_[starts[0] - row : stops[0] - row, starts[1] - column : stops[1] - column]
+            (top, left), (bottom, right) = start - (row, column), stop - (row, column)
+            here = np.s_[top:bottom, left:right]
             if not empty[here].any():
                 continue
-            pixels = part.read_inside(starts[0] - corner[0], starts[1] - corner[1], tall, wide)
+            first_row, first_column = (start - corner).tolist()
+            pixels = part.read_inside(first_row, first_column, tall, wide)
             finite, nothing = np.isfinite(pixels), np.isnan(found[:, *here]).all(axis=0)
             whole = empty[here] & finite.all(axis=0)
             taken = whole | (nothing & finite.any(axis=0))
@@ -122,11 +119,12 @@ def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
     sizes = np.array([(scene.height, scene.width) for scene in scenes])
     top, left = corners.min(axis=0)
     height, width = (corners + sizes).max(axis=0) - (top, left)
-    a, b, c, d, e, f = first.transform
+    a, b, _, d, e, _ = first.transform
+    x, y = grid_xy(first.transform, top, left)
     return Mosaic(
         bands=first.bands,
         crs=first.crs,
-        transform=(a, b, c + a * left + b * top, d, e, f + d * left + e * top),
+        transform=(a, b, x, d, e, y),
         height=int(height),
         width=int(width),
         dtype=np.dtype("float32"),
@@ -160,11 +158,8 @@ def _corner(scene: Scene, first: Scene) -> tuple[int, int]:
             f"pixels of {abs(its_matrix[0, 0]):g} × {abs(its_matrix[1, 1]):g}; resample one of "
             "them (gdalwarp -tr), or map them one by one",
         )
-    shift = np.array([scene.transform[2], scene.transform[5]]) - (
-        first.transform[2],
-        first.transform[5],
-    )
-    column, row = np.linalg.solve(its_matrix, shift)
+    left, top = np.array([scene.transform[2]]), np.array([scene.transform[5]])
+    (row,), (column,) = first.fractional_row_column(left, top)
     if max(abs(row - round(row)), abs(column - round(column))) > NEAR:
         raise OutcropError(
             scene.title,

@@ -110,7 +110,6 @@ def reopen_scene(
     """Open a scene again, as `open_scene` does, without printing notes.
 
     Args:
-        files, crs, reading: as for `open_scene`.
         bands: the names of the bands when the scene was opened first. All bands are selected if one
             of them no longer exists.
     """
@@ -226,7 +225,7 @@ def _open(
         by_name = named and not any(name.isdecimal() for name in named)
         product = open_product(names[0], named if by_name else None)
         bands = None if by_name else bands
-        parts = [_with_metadata(part, product) for part in _describe_all(product, crs)]
+        parts = [_describe_band(band, product.sensor, crs) for band in product.bands]
     else:
         parts = [describe_raster(name, crs) for name in names]
     every = _rename_bands([band for part in parts for band in part.bands], parts, names[0], reading)
@@ -242,22 +241,11 @@ def _open(
     return scene, notes
 
 
-def _describe_all(product: Product, crs: str | None) -> list[RasterFile]:
-    return [describe_raster(band.file, crs) for band in product.bands]
-
-
-def _with_metadata(part: RasterFile, product: Product) -> RasterFile:
-    """A file of a product with the properties that the metadata of the product declare."""
-    known = next(band for band in product.bands if band.file == part.name)
-    band = replace(
-        part.bands[0],
-        name=known.name,
-        scale=known.scale,
-        offset=known.offset,
-        nodata=known.nodata,
-        unit=known.unit,
-    )
-    return replace(part, bands=(band,), named=True, sensor=product.sensor)
+def _describe_band(known: Band, sensor: str, crs: str | None) -> RasterFile:
+    """The file of a band of a product, with the properties that the metadata declare."""
+    part = describe_raster(known.file, crs)
+    band = replace(known, crs=part.bands[0].crs)
+    return replace(part, bands=(band,), named=True, sensor=sensor)
 
 
 def _rename_bands(
@@ -273,15 +261,17 @@ def _rename_bands(
             )
         if len(set(reading.band_names)) < len(every):
             raise OutcropError("`band_names`", "has a name twice; use different names")
-        return [
-            replace(band, name=name) for band, name in zip(every, reading.band_names, strict=True)
-        ]
-    codes = [band_lists.band_code(band.name) for band in every]
+        return _renamed(every, reading.band_names)
+    codes = [band_lists.band_code(band.name) or "" for band in every]
     if not any(part.named for part in parts) and all(codes) and len(set(codes)) == len(codes):
-        return [replace(band, name=str(code)) for band, code in zip(every, codes, strict=True)]
+        return _renamed(every, codes)
     if len(every) == 1 and not parts[0].named and not band_lists.identifies_band(every[0].name):
-        return [replace(every[0], name="band 1")]
+        return _renamed(every, ["band 1"])
     return every
+
+
+def _renamed(bands: Sequence[Band], names: Sequence[str]) -> list[Band]:
+    return [replace(band, name=name) for band, name in zip(bands, names, strict=True)]
 
 
 def _stack_bands(
@@ -290,12 +280,11 @@ def _stack_bands(
     """A scene with bands of several files on one grid."""
     files = dict.fromkeys(band.file for band in bands)
     used = [part for part in parts if part.name in files]
-    grid = common_grid(
-        [part.grid for part in used], [part.name for part in used], reading.resolution
-    )
     by_name = {part.name: part for part in used}
+    grids = [part.grid for part in by_name.values()]
+    grid = common_grid(grids, list(by_name), reading.resolution)
     placed = [_resampled(band, by_name[band.file], grid, used[0], reading) for band in bands]
-    types = [by_name[band.file].dtypes[_position(by_name[band.file], band)] for band in bands]
+    types = [by_name[band.file].dtypes[band.number] for band in bands]
     scaled = any(band.is_scaled for band in bands) and not reading.raw
     return Scene(
         crs=grid.crs,
@@ -308,10 +297,6 @@ def _stack_bands(
         reading=reading,
         sensor=" ".join(dict.fromkeys(part.sensor for part in used if part.sensor)),
     )
-
-
-def _position(part: RasterFile, band: Band) -> int:
-    return [one.number for one in part.bands].index(band.number)
 
 
 def _resampled(
@@ -338,7 +323,7 @@ def _resampled(
             f"has a mask and another grid than {file_name(first.name)}; resample it to that grid "
             f"first: gdalwarp -tr {grid.pixel[0]:g} {grid.pixel[1]:g} -tap",
         )
-    own = part.nodata[_position(part, band)]
+    own = part.nodata[band.number]
     if own is not None and nodata is not None and own != nodata:
         raise OutcropError(
             part.name,
@@ -378,9 +363,10 @@ def _mask(reading: Reading, product: Product | None, crs: str | None) -> tuple[M
         raise OutcropError(
             file, f"has {len(part.bands)} bands; pass a mask with one band (gdal_translate -b 1)"
         )
-    if np.dtype(part.dtypes[0]).kind not in "iu":
+    dtype = part.dtypes[part.bands[0].number]
+    if np.dtype(dtype).kind not in "iu":
         raise OutcropError(
-            file, f"has the dtype {part.dtypes[0]}; pass a mask of integers, with values or bits"
+            file, f"has the dtype {dtype}; pass a mask of integers, with values or bits"
         )
     return Mask(file, values, bits, part.grid.crs), part.grid
 

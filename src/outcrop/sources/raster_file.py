@@ -25,8 +25,8 @@ class RasterFile:
         name: the name that GDAL opens.
         grid: the grid of the file.
         bands: the bands, without alpha bands.
-        dtypes: the stored dtype of each band.
-        nodata: the declared nodata value of each band.
+        dtypes: the stored dtype of each band, by its number.
+        nodata: the declared nodata value of each band, by its number.
         named: whether all bands have descriptions.
         masked: whether a mask band, which is not an alpha band, marks valid pixels.
         sensor: platform and instrument from the tags, "" where there are none.
@@ -35,8 +35,8 @@ class RasterFile:
     name: str
     grid: Grid
     bands: tuple[Band, ...]
-    dtypes: tuple[str, ...]
-    nodata: tuple[float | None, ...]
+    dtypes: dict[int, str]
+    nodata: dict[int, float | None]
     named: bool
     masked: bool
     sensor: str
@@ -68,14 +68,13 @@ def describe_raster(name: str, crs: str | None, numbers: bool = True) -> RasterF
             raise OutcropError(name, NO_CRS)
         own = dataset.crs.to_wkt() if dataset.crs else parse_crs(crs, "`crs`")
         grid = Grid(own, tuple(dataset.transform)[:6], dataset.height, dataset.width)
-        named = [dataset.descriptions[i - 1] for i in found]
         return RasterFile(
             name=name,
             grid=grid,
             bands=tuple(_band(dataset, i, name, own) for i in found),
-            dtypes=tuple(dataset.dtypes[i - 1] for i in found),
-            nodata=tuple(dataset.nodatavals[i - 1] for i in found),
-            named=all(named),
+            dtypes={i: dataset.dtypes[i - 1] for i in found},
+            nodata={i: dataset.nodatavals[i - 1] for i in found},
+            named=all(dataset.descriptions[i - 1] for i in found),
             masked=not any(alpha)
             and any(MaskFlags.per_dataset in dataset.mask_flag_enums[i - 1] for i in found),
             sensor=_sensor(dataset),

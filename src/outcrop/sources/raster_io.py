@@ -33,8 +33,8 @@ def open_dataset(name: str | Path) -> Iterator[Any]:
 
     if not exists(name):
         raise OutcropError(name, f"there is no such file; {_hint(str(name))}")
-    with gdal_for(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    quiet = warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+    with gdal_for(name), quiet:
         try:
             dataset = rasterio.open(name)
         except RasterioIOError as error:
@@ -165,7 +165,6 @@ def write_geotiff(path: Path, name: Path, **profile: Any) -> Iterator[Any]:
     """Open a tiled, compressed GeoTIFF for writing. It is read back after it is closed.
 
     Args:
-        path: the file that is written.
         name: the final name of the file, for the error message.
         profile: dtype, count, height, width, crs, transform, nodata and so on, as for
             `rasterio.open`.
@@ -177,32 +176,26 @@ def write_geotiff(path: Path, name: Path, **profile: Any) -> Iterator[Any]:
         OutcropError: the file could not be written completely.
     """
     import rasterio
-    from rasterio.errors import RasterioError
 
     layout = {"compress": "deflate", "tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
-    try:
-        with rasterio.open(path, "w", driver="GTiff", **layout, **profile) as dataset:
-            yield dataset
-        _read_back(path)
-    except RasterioError as error:
-        raise _incomplete(name, error) from error
+    with (
+        _read_back(path, name),
+        rasterio.open(path, "w", driver="GTiff", **layout, **profile) as dataset,
+    ):
+        yield dataset
 
 
 def copy_to_cog(path: Path, to: Path, name: Path, resampling: str) -> None:
     """Copy a GeoTIFF to a Cloud-Optimized GeoTIFF: tiled, with overviews.
 
     Args:
-        path: the file that is copied.
-        to: the file that is written.
         name: the final name of the file, for the error message.
         resampling: method that makes the overviews: "mode" for classes, "average" for quantities.
 
     Raises:
         OutcropError: the file could not be written completely.
     """
-    import rasterio
     import rasterio.shutil
-    from rasterio.errors import RasterioError
 
     layout = {
         "BLOCKSIZE": _COG_BLOCK,
@@ -212,22 +205,26 @@ def copy_to_cog(path: Path, to: Path, name: Path, resampling: str) -> None:
         "BIGTIFF": "IF_SAFER",
         "SPARSE_OK": "YES",
     }
-    try:
+    with _read_back(to, name):
         rasterio.shutil.copy(path, to, driver="COG", **layout)
-        _read_back(to)
-    except RasterioError as error:
-        raise _incomplete(name, error) from error
 
 
-def _read_back(path: Path) -> None:
-    """Read all blocks, because GDAL raises no error when the last blocks do not reach the disk."""
+@contextmanager
+def _read_back(path: Path, name: Path) -> Iterator[None]:
+    """Read all blocks of the file that the block wrote, with an error if it is incomplete.
+
+    GDAL raises no error when the last blocks do not reach the disk.
+    """
     import rasterio
+    from rasterio.errors import RasterioError
 
-    with rasterio.open(path) as dataset:
-        for _, window in dataset.block_windows(1):
-            dataset.read(window=window)
-
-
-def _incomplete(name: Path, error: Exception) -> OutcropError:
-    cause = str(error.__cause__ or error).splitlines()[0]
-    return OutcropError(name, f"could not be written completely ({cause}); check the free space")
+    try:
+        yield
+        with rasterio.open(path) as dataset:
+            for _, window in dataset.block_windows(1):
+                dataset.read(window=window)
+    except RasterioError as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise OutcropError(
+            name, f"could not be written completely ({cause}); check the free space"
+        ) from error

@@ -13,7 +13,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.frames import georeferenced
 from outcrop.sources.dtypes import check_exact
-from outcrop.sources.grids import Grid, overlap
+from outcrop.sources.grids import Grid, grid_xy, overlap
 from outcrop.sources.metric import metric_systems
 from outcrop.sources.names import gdal_for
 from outcrop.sources.raster_io import open_dataset, read_failure
@@ -144,10 +144,8 @@ class Scene(Grid):
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest x, smallest y, largest x and largest y, in `crs`."""
-        x, y = self.xy(
-            np.array([0, 0, self.height, self.height]) - 0.5,
-            np.array([0, self.width, 0, self.width]) - 0.5,
-        )
+        row, column = [0, 0, self.height, self.height], [0, self.width, 0, self.width]
+        x, y = grid_xy(self.transform, np.array(row), np.array(column))
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def row_column(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,9 +208,9 @@ class Scene(Grid):
             OutcropError: as `read`.
         """
         pixels = self.read(window)
-        a, b, c, d, e, f = self.transform
-        row, column = (window or (0, 0))[:2]
-        corner = (a, b, a * column + b * row + c, d, e, d * column + e * row + f)
+        a, b, _, d, e, _ = self.transform
+        x, y = grid_xy(self.transform, *(window or (0, 0))[:2])
+        corner = (a, b, x, d, e, y)
         return georeferenced(pixels, corner, self.crs, name=self.title, bands=self.band_names)
 
     @contextmanager
@@ -254,12 +252,12 @@ class _Layer:
         stored, valid = (np.block([[both[i] for both in line] for line in blocks]) for i in (0, 1))
         return stored[here], valid[here]
 
-    def _bounds(self, down: int, right: int) -> tuple[int, int, int, int]:
+    def _bounds(self, down: int, right: int) -> Window:
         row, column = down * _BLOCK_HEIGHT, right * _BLOCK_WIDTH
         height = min(_BLOCK_HEIGHT, self.dataset.height - row)
         return row, column, height, min(_BLOCK_WIDTH, self.dataset.width - column)
 
-    def _read(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, ...]:
+    def _read(self, window: Window) -> tuple[np.ndarray, ...]:
         stored = _read(self.file, self.dataset.read, self.numbers, window)
         return stored, _read(self.file, self.dataset.read_masks, self.numbers, window) > 0
 
@@ -289,9 +287,7 @@ class SceneReader:
             height, width: size of the window, at most that of the scene.
 
         Returns:
-            `bands × height × width` in the dtype of the scene. If a pixel has no data (nodata
-            value, mask, NaN, infinity), float32 with NaN there. Values are physical, unless the
-            scene was opened `raw`.
+            the values of `Scene.read`.
 
         Raises:
             OutcropError: a file is damaged; it has integers that float32 cannot represent.
@@ -304,7 +300,13 @@ class SceneReader:
         pixels = np.empty((len(self.scene.bands), height, width), self.scene.dtype)
         valid = np.empty(pixels.shape, bool)
         for layer in self._layers:
-            self._read(layer, (row, column, height, width), pixels, valid)
+            stored, valid[layer.at] = layer.window(row, column, height, width)
+            for i, values in zip(layer.at, stored, strict=True):
+                band = self.scene.bands[i]
+                if band.nodata is not None:
+                    valid[i] &= values != band.nodata
+                check_exact(band.file, f"band {band.number} ", values, valid[i], _SMALLER)
+                pixels[i] = self._physical(band, values)
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, (row, column, height, width))
             valid &= ~self.scene.mask.flags(quality)
@@ -341,30 +343,16 @@ class SceneReader:
                 )
                 if band.nodata is not None:
                     stored = np.ma.masked_equal(stored, band.nodata)
-                values = stored.astype(np.float32).filled(np.nan)
-                scaled = band.is_scaled and not self.scene.reading.raw
-                pixels[i] = values * band.scale + band.offset if scaled else values
+                pixels[i] = self._physical(band, stored.astype(np.float32).filled(np.nan))
         if self._mask is not None and self.scene.mask is not None:
             quality = _read(self.scene.mask.file, self._mask.read, 1, out_shape=size)
             pixels[:, self.scene.mask.flags(quality)] = np.nan
         return pixels
 
-    def _read(
-        self,
-        layer: _Layer,
-        window: tuple[int, int, int, int],
-        pixels: np.ndarray,
-        valid: np.ndarray,
-    ) -> None:
-        """Write the bands of one file into `pixels`, and where they have data into `valid`."""
-        stored, valid[layer.at] = layer.window(*window)
-        for i, values in zip(layer.at, stored, strict=True):
-            band = self.scene.bands[i]
-            if band.nodata is not None:
-                valid[i] &= values != band.nodata
-            check_exact(band.file, f"band {band.number} ", values, valid[i], _SMALLER)
-            scaled = band.is_scaled and not self.scene.reading.raw
-            pixels[i] = values * band.scale + band.offset if scaled else values
+    def _physical(self, band: Band, stored: np.ndarray) -> np.ndarray:
+        if not band.is_scaled or self.scene.reading.raw:
+            return stored
+        return stored * band.scale + band.offset
 
 
 def title(names: Sequence[str]) -> str:
@@ -397,25 +385,18 @@ def _on_grid(band: Band, scene: Scene, stack: ExitStack) -> Any:
     gaps: dict[str, Any] = {}
     if nodata is not None:
         gaps = {"src_nodata": nodata, "nodata": nodata}
-    elif ColorInterp.alpha not in dataset.colorinterp and not _covers(dataset, band, scene):
-        gaps = {"add_alpha": True}
+    elif ColorInterp.alpha not in dataset.colorinterp:
+        own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
+        gaps = {"add_alpha": True} if overlap(scene, own) < 1 - 1e-9 else {}
     return stack.enter_context(_warped(dataset, band.crs, scene, band.resampling, **gaps))
-
-
-def _covers(dataset: Any, band: Band, scene: Scene) -> bool:
-    """Whether a file covers the whole scene."""
-    own = Grid(band.crs, tuple(dataset.transform)[:6], dataset.height, dataset.width)
-    return overlap(scene, own) > 1 - 1e-9
 
 
 def _open_mask(mask: Mask, scene: Scene, stack: ExitStack) -> Any:
     """A mask on the grid of the scene; outside its extent it masks nothing."""
     dataset = stack.enter_context(open_dataset(mask.file))
-    gaps: dict[str, Any] = {}
-    clear = np.flatnonzero(~mask.flags(np.arange(128)))
-    if len(clear):
-        # By default GDAL fills with 0 or the nodata value, and both may be flagged values.
-        gaps = {"src_nodata": int(clear[0]), "nodata": int(clear[0])}
+    # By default GDAL fills with 0 or the nodata value, and both may be flagged values.
+    clear = np.flatnonzero(~mask.flags(np.arange(128)))[:1].tolist()
+    gaps = {"src_nodata": clear[0], "nodata": clear[0]} if clear else {}
     return stack.enter_context(_warped(dataset, mask.crs, scene, "nearest", **gaps))
 
 
@@ -440,17 +421,17 @@ def _read(
     file: str,
     read: Callable[..., Any],
     numbers: list[int] | int,
-    window: tuple[int, int, int, int] | None = None,
+    window: Window | None = None,
     **options: Any,
 ) -> Any:
     """Read values or masks of bands, completely or in a window of row, column, height and width."""
+    from rasterio import windows
     from rasterio.errors import RasterioError
-    from rasterio.windows import Window
 
     where = ""
     if window is not None:
         row, column, height, width = window
-        options["window"] = Window(column, row, width, height)
+        options["window"] = windows.Window(column, row, width, height)
         where = f" at rows {row} to {row + height - 1}"
     try:
         return read(numbers, **options)
@@ -461,7 +442,7 @@ def _read(
 def read_mirrored(
     inside: Callable[[int, int, int, int], np.ndarray],
     shape: tuple[int, int],
-    window: tuple[int, int, int, int],
+    window: Window,
 ) -> np.ndarray:
     """Read a window that may extend beyond the edges, where pixels are mirrored.
 

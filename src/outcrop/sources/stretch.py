@@ -45,18 +45,15 @@ class Stretch:
 
 
 def stretches(pixels: np.ndarray, names: Sequence[str], sensor: str = "") -> tuple[Stretch, ...]:
-    """Stretches for the combinations of bands of `ways_to_show`.
-
-    Args:
-        pixels: `bands × ...`.
-        names: names of the bands.
-        sensor: platform and instrument, if known.
-    """
+    """Stretches of pixels, `bands × ...`, for the combinations of bands of `ways_to_show`."""
     return tuple(stretch_of(pixels, bands, words) for bands, words in ways_to_show(names, sensor))
 
 
 def ways_to_show(names: Sequence[str], sensor: str = "") -> list[tuple[tuple[int, int, int], str]]:
     """Combinations of bands to show as red, green and blue, with titles, the best first.
+
+    Args:
+        sensor: platform and instrument, if known.
 
     >>> ways_to_show(["blue", "green", "red", "near infrared"])
     [((2, 1, 0), 'true colour'), ((3, 2, 1), 'false colour: near infrared, red, green')]
@@ -87,11 +84,7 @@ def _listed(names: Sequence[str], bands: Sequence[int]) -> str:
 
 
 def stretch_of(pixels: np.ndarray, bands: tuple[int, int, int], words: str) -> Stretch:
-    """The stretch of three bands that fits their values.
-
-    Args:
-        pixels: `bands × ...`.
-    """
+    """The stretch of three bands that fits the values of pixels, `bands × ...`."""
     values = pixels[list(bands)].reshape(3, -1).astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all(axis=1).any():

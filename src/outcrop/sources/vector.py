@@ -24,24 +24,19 @@ from outcrop.sources.grids import check_transformable, parse_crs
 from outcrop.sources.names import existing_name, is_gdal_name
 from outcrop.sources.scene import NO_CRS
 
+_NO_VECTOR = "is damaged or not a vector file that GDAL reads; export it again"
 _PARQUET, _FEATHER, _GZIP, _ZIP = b"PAR1", b"ARROW1", b"\x1f\x8b", b"PK\x03\x04"
-# Suffixes of files that are only parts of a dataset.
-_PARTS = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
 # Tables that QGIS stores in a GeoPackage beside the layers.
 _QGIS_TABLES = {"layer_styles", "qgis_projects"}
 _SHAPEFILE = (".shp", ".dbf", ".prj", ".cpg")
+# Suffixes of files that are only parts of a dataset.
+_PARTS = {".dbf", ".shx", ".prj", ".cpg", ".sbn", ".sbx", ".qix", ".qpj", ".qml", ".xml", ".xsd"}
 _PARTS |= {".gfs", ".txt", ".md", ".pdf", ".tfw", ".ovr", ".map", ".dat", ".id", ".mid", ".csvt"}
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of a dataset.
-
-    Attributes:
-        dataset: name that GDAL opens.
-        name: name of the layer.
-        has_geometry: whether the layer has geometries.
-    """
+    """A layer of a dataset, which is a name that GDAL opens."""
 
     dataset: str
     name: str
@@ -81,8 +76,7 @@ def is_raster(name: str) -> bool:
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
-    with warnings.catch_warnings(), _silent_hooks():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), _silent_hooks():
         try:
             with rasterio.open(name) as dataset:
                 # The XYZ driver opens any table of numbers; here such a table has points.
@@ -160,17 +154,13 @@ def reproject(
     (`outcrop.sources.antimeridian.unwrap`).
 
     Args:
-        frame: GeoDataFrame of `read_vector`.
-        crs: coordinate reference system of the scene as WKT.
-        path: the file, for messages.
         bounds: smallest x, smallest y, largest x and largest y of the scene, in `crs`.
 
     Raises:
         OutcropError: there is no transformation from one system to the other.
     """
     check_transformable(path, frame.crs.to_wkt(), crs)
-    unsplit = count_unsplit(frame)
-    if unsplit:
+    if unsplit := count_unsplit(frame):
         warn(
             f"{path}: {unsplit} polygons have edges longer than 180°; these edges are "
             "assumed to cross the antimeridian"
@@ -183,9 +173,10 @@ def _read_arrow(name: str, parquet: bool) -> Any:
     import geopandas as gpd
     import pandas as pd
 
-    kinds = ((gpd.read_parquet, pd.read_parquet), (gpd.read_feather, pd.read_feather))
-    with_geometry, without = kinds[0 if parquet else 1]
-    kind = "GeoParquet" if parquet else "Feather"
+    if parquet:
+        kind, with_geometry, without = "GeoParquet", gpd.read_parquet, pd.read_parquet
+    else:
+        kind, with_geometry, without = "Feather", gpd.read_feather, pd.read_feather
     with decoding(Path(name), f"a {kind} file", "export it again"):
         try:
             frame = with_geometry(name)
@@ -202,17 +193,12 @@ def _read_layer(name: str, layer: str | None, encoding: str | None, column: str 
     with _gdal_datasets(name) as datasets:
         layers = _layers(datasets)
         if not layers:
-            raise OutcropError(
-                name,
-                "is damaged or not a vector file that GDAL reads; export it again"
-                + _members_hint(name),
-            )
+            raise OutcropError(name, _NO_VECTOR + _members_hint(name))
         chosen = _select_layer(name, layers, layer, column)
         try:
-            with warnings.catch_warnings():
-                # GDAL warns of open rings and invalid WKT. They are repaired, or become missing
-                # geometries, which are counted.
-                warnings.simplefilter("ignore")
+            # GDAL warns of open rings and invalid WKT. They are repaired, or become missing
+            # geometries, which are counted.
+            with warnings.catch_warnings(action="ignore"):
                 info = pyogrio.read_info(chosen.dataset, layer=chosen.name, encoding=encoding)
                 frame = pyogrio.read_dataframe(
                     chosen.dataset, layer=chosen.name, encoding=encoding, on_invalid="fix"
@@ -226,9 +212,7 @@ def _read_layer(name: str, layer: str | None, encoding: str | None, column: str 
             ) from None
         except Exception:
             # The libraries raise errors of any class for damaged files.
-            raise OutcropError(
-                name, "is damaged or not a vector file that GDAL reads; export it again"
-            ) from None
+            raise OutcropError(name, _NO_VECTOR) from None
     frame = _without_duplicate_columns(name, frame)
     _note_encoding(name, frame, encoding, info["encoding"])
     return frame
@@ -266,8 +250,7 @@ def _select_layer(
         return layers[0]
     may = [layer for layer in layers if layer.has_geometry] or list(layers)
     if len(may) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             infos = [
                 pyogrio.read_info(one.dataset, layer=one.name, force_feature_count=True)
                 for one in may
@@ -276,13 +259,12 @@ def _select_layer(
         having = [one for one, i in filled if column is not None and column in i["fields"]]
         may = having if len(having) == 1 else [one for one, _ in filled] or may
     if len(may) > 1:
+        datasets = " ".join(dict.fromkeys(one.dataset for one in layers))
         raise OutcropError(
             name,
             f"has the layers {names}; select one with `layer`, or join them with "
             "`ogrmerge.py -single -src_layer_field_name layer -src_layer_field_content "
-            "{LAYER_NAME} -o joined.gpkg "
-            + " ".join(dict.fromkeys(one.dataset for one in layers))
-            + "`",
+            f"{{LAYER_NAME}} -o joined.gpkg {datasets}`",
         )
     warn(f"{name} has the layers {names}; '{may[0].name}' is read, `layer` reads another")
     return may[0]
@@ -294,8 +276,7 @@ def _layers(datasets: Sequence[str]) -> list[_Layer]:
 
     found = []
     for dataset in datasets:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             try:
                 listed = pyogrio.list_layers(dataset)
             except (RuntimeError, ValueError, OSError):
@@ -319,12 +300,10 @@ def _gdal_datasets(name: str) -> Iterator[list[str]]:
     if is_gdal_name(name) or not path.is_file():
         yield [name]
         return
-    start = _first_bytes(name)
     if path.suffix.lower() == ".shp" and not _sibling(path, ".shx"):
         with tempfile.TemporaryDirectory() as folder, _restored_index():
             for suffix in _SHAPEFILE:
-                beside = _sibling(path, suffix)
-                if beside:
+                if beside := _sibling(path, suffix):
                     shutil.copy(beside, Path(folder) / f"{path.stem}{suffix}")
             yield [str(Path(folder) / f"{path.stem}.shp")]
         return
@@ -332,19 +311,20 @@ def _gdal_datasets(name: str) -> Iterator[list[str]]:
     had_notes = notes.exists()
     try:
         archive = f"/vsizip/{path.absolute()}"
-        pages = [page for page in _members(path) if page.lower().endswith(".kml")]
+        members = _members(path)
+        pages = [page for page in members if page.lower().endswith(".kml")]
         if pages:
             # From a KMZ file, the KML driver reads no attributes.
             yield pages
         elif _layers([name]):
             yield [archive if path.suffix.lower() == ".zip" else name]
-        elif _layers(_members(path)):
-            yield _members(path)
-        elif _members(path):
+        elif _layers(members):
+            yield members
+        elif members:
             # An index can only be restored outside the archive.
             with tempfile.TemporaryDirectory() as folder, _restored_index():
                 yield _unpack_shapefiles(path, folder)
-        elif start.startswith(_GZIP):
+        elif _first_bytes(name).startswith(_GZIP):
             yield [f"/vsigzip/{path.absolute()}"]
         elif _is_table(path):
             yield [f"CSV:{path.absolute()}"]
@@ -420,11 +400,8 @@ def _members_hint(name: str) -> str:
 
 def _sibling(path: Path, suffix: str) -> Path | None:
     """The file with the same stem and another suffix, in lower or upper case."""
-    for ending in (suffix, suffix.upper()):
-        beside = path.with_name(path.stem + ending)
-        if beside.exists():
-            return beside
-    return None
+    both = (path.with_name(path.stem + ending) for ending in (suffix, suffix.upper()))
+    return next((beside for beside in both if beside.exists()), None)
 
 
 def _is_table(path: Path) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, Progress
 
 from outcrop.errors import OutcropError
 from outcrop.files import explain
-from outcrop.progress import console
+from outcrop.progress import progress_bar
 from outcrop.sources.collections.collection import Collection, Members, band_names, open_members
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -102,7 +102,7 @@ def _download(cache: Path | None, url: str, checksum: str) -> Path:
     folder = cache or Path(pooch.os_cache("outcrop"))
     by_hand = "download it manually and pass the path of the file"
     try:
-        with _download_columns() as progress:
+        with progress_bar(DownloadColumn()) as progress:
             downloader = pooch.HTTPDownloader(_PoochBar(progress), chunk_size=1 << 16)
             name = url.rsplit("/", 1)[-1]
             return Path(pooch.retrieve(url, checksum, name, folder, downloader=downloader))
@@ -116,18 +116,6 @@ def _download(cache: Path | None, url: str, checksum: str) -> Path:
         response = getattr(error, "response", None)
         reason = "no answer" if response is None else f"HTTP {response.status_code}"
         raise OutcropError(url, f"cannot be downloaded ({reason}); {by_hand}") from error
-
-
-def _download_columns() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 class _PoochBar:

@@ -96,12 +96,10 @@ def check_learnable(collection: Collection, path: Path) -> Collection:
         raise OutcropError(path, "has only one class; pass images of at least two classes")
     if images.dtype.kind != "f":
         return collection
+    centre = images[..., images.shape[2] // 2, images.shape[3] // 2]
     flaws = (
         (np.isinf(images).any(axis=(1, 2, 3)), "has infinite pixels; use NaN for no data"),
-        (
-            np.isnan(images[..., images.shape[2] // 2, images.shape[3] // 2]).any(axis=1),
-            "has no data at its centre; leave it out",
-        ),
+        (np.isnan(centre).any(axis=1), "has no data at its centre; leave it out"),
     )
     for flawed, what in flaws:
         if flawed.any():
@@ -190,7 +188,7 @@ def _zip(path: Path, archive: zipfile.ZipFile) -> Members:
 
 def _tar(path: Path, archive: tarfile.TarFile) -> Members:
     members = archive.getmembers()
-    _check_end(archive)
+    check_tar_end(archive)
     found = {_checked_name(path, m.name, m.size): m for m in members if m.isreg()}
 
     def load(name: str) -> bytes:
@@ -201,8 +199,12 @@ def _tar(path: Path, archive: tarfile.TarFile) -> Members:
     return Members(path, tuple(filter(_is_visible, found)), load)
 
 
-def _check_end(archive: tarfile.TarFile) -> None:
-    # tarfile takes a damaged or missing header for the end and silently drops the rest.
+def check_tar_end(archive: tarfile.TarFile) -> None:
+    """Check that the members are complete: tarfile takes a damaged or missing header for the end.
+
+    Raises:
+        tarfile.ReadError: there is no block of zeros after the last member that was read.
+    """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -215,8 +217,7 @@ def _checked_name(path: Path, name: str, size: int) -> str:
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
         raise OutcropError(
-            path,
-            f"has the member '{name}', which is outside the archive; use a trusted archive",
+            path, f"has the member '{name}', which is outside the archive; use a trusted archive"
         )
     if size > _LARGEST:
         raise OutcropError(

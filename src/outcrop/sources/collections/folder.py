@@ -34,7 +34,6 @@ def read_class_folders(members: Members, learnable: bool = True) -> Collection:
     `outcrop.sources.collections.image.decode_image`.
 
     Args:
-        members: the files.
         learnable: whether two classes are required.
 
     Raises:
@@ -44,15 +43,14 @@ def read_class_folders(members: Members, learnable: bool = True) -> Collection:
     entries = list_entries(members, learnable)
     classes = tuple(sorted({entry.label for entry in entries}))
     index = {name: k for k, name in enumerate(classes)}
+    sides = np.array([entry.side for entry in entries])
     images = _load(members, [entry.name for entry in entries])
     return Collection(
         images=images,
         labels=np.array([index[entry.label] for entry in entries], dtype=np.int64),
         classes=classes,
         bands=band_names(images.shape[1]),
-        sides=None
-        if entries[0].side < 0
-        else normalized_sides(np.array([e.side for e in entries])),
+        sides=None if sides.min() < 0 else normalized_sides(sides),
         names=tuple(entry.name for entry in entries),
     )
 
@@ -108,7 +106,9 @@ def _load(members: Members, names: list[str]) -> np.ndarray:
     first = ""
     with limit_image_size():
         for name in track([n for n in members.names if n in row], "reading", len(names)):
-            image = _decode(members, name)
+            content = members.read(name)
+            with decoding(members.where(name), "a readable image", "replace it or remove it"):
+                image = decode_image(name, content)
             if images is None:
                 first = name
                 images = _allocate(members, len(names), image)
@@ -121,12 +121,6 @@ def _load(members: Members, names: list[str]) -> np.ndarray:
             images[row[name]] = image
     assert images is not None
     return images
-
-
-def _decode(members: Members, name: str) -> np.ndarray:
-    content = members.read(name)
-    with decoding(members.where(name), "a readable image", "replace it or remove it"):
-        return decode_image(name, content)
 
 
 def _allocate(members: Members, n: int, image: np.ndarray) -> np.ndarray:

@@ -27,7 +27,6 @@ def decode_image(name: str, content: bytes) -> np.ndarray:
 
     Args:
         name: the file name, whose suffix is the format.
-        content: the bytes of the file.
 
     Raises:
         Exception: the image has another format or dtype, is truncated, or has more pixels than

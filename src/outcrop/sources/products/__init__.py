@@ -24,10 +24,10 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.sources.products.files import find_places, named_like_a_product
 from outcrop.sources.products.landsat import open_landsat
-from outcrop.sources.products.product import Product, ProductBand, QualityMask, listed
+from outcrop.sources.products.product import Product, listed
 from outcrop.sources.products.sentinel import open_sentinel
 
-__all__ = ["Product", "ProductBand", "QualityMask", "is_product", "open_product"]
+__all__ = ["Product", "is_product", "open_product"]
 
 
 def is_product(path: str | Path) -> bool:

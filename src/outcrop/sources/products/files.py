@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from outcrop.errors import OutcropError
+from outcrop.sources.collections.collection import check_tar_end
 
 # Metadata files have at most a few megabytes.
 METADATA_BYTES = 16 << 20
@@ -63,27 +64,14 @@ _OLD_SCL = re.compile(r"(S2[A-D]_USER)_SCL_(L2A_TL_.+)_(20|60)m\.jp2", re.I)
 _IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jp2", ".npy")
 
 
-class FileTree(Protocol):
-    """Files of a folder or an archive, by relative names with forward slashes."""
-
-    def entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """Sorted names of the folders and of the files in a folder; none if it does not exist."""
-
-    def read(self, name: str) -> bytes:
-        """The first `METADATA_BYTES` + 1 bytes of a file."""
-
-    def gdal(self, name: str) -> str:
-        """The name by which GDAL opens a file."""
-
-
 @dataclass(frozen=True)
 class Folder:
-    """A `FileTree` on disk."""
+    """The files of a folder, by relative names with forward slashes."""
 
     path: Path
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """See `FileTree`."""
+        """Sorted names of the folders and of the files in a folder; none if it does not exist."""
         folders: list[str] = []
         files: list[str] = []
         try:
@@ -99,18 +87,18 @@ class Folder:
         return sorted(folders), sorted(files)
 
     def read(self, name: str) -> bytes:
-        """See `FileTree`."""
+        """The first `METADATA_BYTES` + 1 bytes of a file."""
         with (self.path / name).open("rb") as file:
             return file.read(METADATA_BYTES + 1)
 
     def gdal(self, name: str) -> str:
-        """See `FileTree`."""
+        """The name by which GDAL opens a file."""
         return str(self.path / name)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A `FileTree` in a zip or tar file.
+    """The files of a zip or tar file, read as those of a `Folder`.
 
     Attributes:
         path: the archive.
@@ -128,12 +116,12 @@ class Archive:
         return self.path.suffix.lower() == ".zip"
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """See `FileTree`."""
+        """See `Folder`."""
         folders, files = self.folders.get(folder, (set(), set()))
         return sorted(folders), sorted(files)
 
     def read(self, name: str) -> bytes:
-        """See `FileTree`."""
+        """See `Folder`."""
         member = self.members[name]
         if self.zipped:
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
@@ -145,9 +133,12 @@ class Archive:
             return extracted.read(METADATA_BYTES + 1)
 
     def gdal(self, name: str) -> str:
-        """See `FileTree`."""
+        """See `Folder`."""
         # The braces tell GDAL where the name of the archive ends.
         return f"/vsi{'zip' if self.zipped else 'tar'}/{{{self.path}}}/{name}"
+
+
+FileTree: TypeAlias = Folder | Archive
 
 
 def _tar_names(path: Path, is_product_name: Callable[[str], bool]) -> list[str]:
@@ -163,11 +154,7 @@ def _tar_names(path: Path, is_product_name: Callable[[str], bool]) -> list[str]:
                 return names
             if member.isfile():
                 names.append(member.name)
-        # `tarfile` takes a damaged header for the end; the real end is a block of zeros.
-        with path.open("rb") as file:
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end")
+        check_tar_end(tar)
     return names
 
 
@@ -238,13 +225,17 @@ def local_name(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def is_day(text: str) -> bool:
-    """Whether a text is a date such as `2022-04-14`."""
+def day(where: str, text: str) -> str:
+    """A date such as `2022-04-14` in metadata.
+
+    Raises:
+        OutcropError: there is no such day.
+    """
     try:
         date.fromisoformat(text)
     except ValueError:
-        return False
-    return True
+        raise OutcropError(where, f"is damaged (its date is {text}); fetch it again") from None
+    return text
 
 
 def number(where: str, text: str | None) -> float:

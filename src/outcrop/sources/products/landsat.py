@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,24 @@ from outcrop.sources.products.files import (
     LANDSAT,
     LANDSAT_FILE,
     Place,
-    is_day,
+    day,
     join,
     local_name,
     metadata,
     number,
     parse_xml,
 )
-from outcrop.sources.products.product import (
-    Product,
-    ProductBand,
-    QualityMask,
-    listed,
-    missing_bands_text,
-    spelled_bands,
-)
+from outcrop.sources.products.product import Product, listed, missing_bands_text, spelled_bands
+from outcrop.sources.scene import Band, Mask
 
 # Level-2 surface reflectance of all sensors.
 SR_SCALE, SR_OFFSET = 2.75e-05, -0.2
 # Bits of QA_PIXEL that mean no data. There is no cirrus, bit 2, before Landsat 8.
 QA_BITS, QA_BITS_BEFORE_8 = (0, 1, 2, 3, 4), (0, 1, 3, 4)
 _SENSORS = {"C": "OLI_TIRS", "O": "OLI", "T": "TM", "E": "ETM", "M": "MSS"}
-_PANCHROMATIC = {("7", "B8"), ("8", "B8"), ("9", "B8")}
+_PANCHROMATIC = "B8"
 
 Groups = dict[str, dict[str, str]]
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """The properties from metadata or names. `bands` and `quality` have the expected file names."""
-
-    title: str
-    satellite: str
-    sensor: str
-    level: str
-    acquired: str
-    bands: dict[str, ProductBand]
-    quality: str
 
 
 def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Product:
@@ -59,22 +40,21 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
     files = {name.upper(): name for name in place.tree.entries(place.folder)[1]}
     notes: list[str] = []
     known = _from_mtl(place, notes) if place.metadata else _from_names(path, place, notes)
-    default = tuple(
-        band.name
-        for band in known.bands.values()
-        if band.unit == "reflectance" and (known.satellite, band.name) not in _PANCHROMATIC
-    )
-    left = [band for name, band in known.bands.items() if name not in default]
+    every = {band.name: band for band in known.bands}
+    default = [
+        name for name, band in every.items() if band.unit == "reflectance" and name != _PANCHROMATIC
+    ]
+    left = [band for name, band in every.items() if name not in default]
     if bands is None and left:
         kinds = {"temperature" if band.unit == "kelvin" else "panchromatic" for band in left}
         notes.append(
             f"{', '.join(band.name for band in left)} ({', '.join(sorted(kinds))}) is left out; "
             "select it with `bands` to use it"
         )
-    chosen = default if bands is None else spelled_bands(path, bands, known.bands)
-    missing = [name for name in chosen if known.bands[name].file.upper() not in files]
+    chosen = default if bands is None else spelled_bands(path, bands, every)
+    missing = [name for name in chosen if every[name].file.upper() not in files]
     if missing:
-        raise OutcropError(path, _missing_files_text(missing, known.bands, files))
+        raise OutcropError(path, _missing_files_text(missing, every, files))
     ids = {match["id"].upper() for name in files if (match := LANDSAT_FILE.fullmatch(name))}
     others = sorted(ids - {known.title.upper()})
     if others:
@@ -83,27 +63,22 @@ def open_landsat(path: Path, place: Place, bands: Sequence[str] | None) -> Produ
     def gdal(file: str) -> str:
         return place.tree.gdal(join(place.folder, files[file.upper()]))
 
-    mask = None
-    if known.quality.upper() in files:
-        bits = QA_BITS if known.satellite in ("8", "9") else QA_BITS_BEFORE_8
-        mask = QualityMask(gdal(known.quality), "QA_PIXEL", (), bits)
-    else:
-        notes.append(f"{known.quality} is missing: clouds are not masked")
-    return Product(
-        path=path,
-        title=known.title,
-        sensor=f"Landsat {known.satellite} {known.sensor}",
-        level=known.level,
-        acquired=known.acquired,
-        bands=tuple(
-            replace(known.bands[name], file=gdal(known.bands[name].file)) for name in chosen
-        ),
-        mask=mask,
-        assumed=tuple(notes),
-    )
+    mask = known.mask
+    if mask is not None and mask.file.upper() in files:
+        mask = replace(mask, file=gdal(mask.file))
+    elif mask is not None:
+        notes.append(f"{mask.file} is missing: clouds are not masked")
+        mask = None
+    found = tuple(replace(every[name], file=gdal(every[name].file)) for name in chosen)
+    return replace(known, bands=found, mask=mask, assumed=tuple(notes))
 
 
-def _from_mtl(place: Place, notes: list[str]) -> _Metadata:
+def _quality_mask(file: str, satellite: str) -> Mask:
+    return Mask(file, (), QA_BITS if satellite in ("8", "9") else QA_BITS_BEFORE_8)
+
+
+def _from_mtl(place: Place, notes: list[str]) -> Product:
+    """The product with all its bands; they and the mask have the expected names of their files."""
     # The content of txt, json and xml is the same.
     name = min(place.metadata, key=lambda name: ("txt", "json", "xml").index(_kind(name)))
     name = join(place.folder, name)
@@ -132,9 +107,7 @@ def _from_mtl(place: Place, notes: list[str]) -> _Metadata:
             where, "is not of Landsat Collection 2; fetch Collection 2, or pass the band files"
         )
     level = value("PRODUCT_CONTENTS", "PROCESSING_LEVEL", r"L[12]\w\w")
-    acquired = value("IMAGE_ATTRIBUTES", "DATE_ACQUIRED", r"\d{4}-\d\d-\d\d")
-    if not is_day(acquired):
-        raise OutcropError(where, f"is damaged (its date is {acquired}); fetch it again")
+    acquired = day(where, value("IMAGE_ATTRIBUTES", "DATE_ACQUIRED", r"\d{4}-\d\d-\d\d"))
     # Level-2 files have the factors of Level-1 too, with the same keys in another group.
     surface = level.startswith("L2")
     group = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if surface else "LEVEL1_RADIOMETRIC_RESCALING"
@@ -150,30 +123,30 @@ def _from_mtl(place: Place, notes: list[str]) -> _Metadata:
     if not numbers and not scaled:
         raise OutcropError(where, "has no reflectance bands; pass the band files instead")
     if len(numbers) != len(scaled):
-        raise OutcropError(
-            where,
-            f"has {len(numbers)} files but {len(scaled)} scales of reflectance bands; fetch it "
-            "again",
-        )
+        counts = f"{len(numbers)} files but {len(scaled)} scales of reflectance bands"
+        raise OutcropError(where, f"has {counts}; fetch it again")
     bands = {}
     for i in numbers:
         scale, offset = linear(group, "REFLECTANCE", str(i))
         band, file = f"SR_B{i}" if surface else f"B{i}", contents[f"FILE_NAME_BAND_{i}"]
-        bands[band] = ProductBand(file, band, scale / sine, offset / sine, 0.0, "reflectance")
+        bands[band] = Band(file, 1, band, scale / sine, offset / sine, 0.0, "reflectance")
     kelvin = "LEVEL2_SURFACE_TEMPERATURE_PARAMETERS"
     for key, file in contents.items():
         match = re.fullmatch(r"FILE_NAME_BAND_(ST_B\d+)", key)
         if match and kelvin in groups:
             scale, offset = linear(kelvin, "TEMPERATURE", match[1])
-            bands[match[1]] = ProductBand(file, match[1], scale, offset, 0.0, "kelvin")
-    return _Metadata(
-        title=value("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID", r"\w+"),
-        satellite=value("IMAGE_ATTRIBUTES", "SPACECRAFT_ID", r"LANDSAT_\d")[-1],
-        sensor=value("IMAGE_ATTRIBUTES", "SENSOR_ID", r"\w+"),
+            bands[match[1]] = Band(file, 1, match[1], scale, offset, 0.0, "kelvin")
+    title = value("PRODUCT_CONTENTS", "LANDSAT_PRODUCT_ID", r"\w+")
+    satellite = value("IMAGE_ATTRIBUTES", "SPACECRAFT_ID", r"LANDSAT_\d")[-1]
+    sensor = value("IMAGE_ATTRIBUTES", "SENSOR_ID", r"\w+")
+    quality = value("PRODUCT_CONTENTS", "FILE_NAME_QUALITY_L1_PIXEL", r"[\w.]+")
+    return Product(
+        title=title,
+        sensor=f"Landsat {satellite} {sensor}",
         level=level,
         acquired=acquired,
-        bands=bands,
-        quality=value("PRODUCT_CONTENTS", "FILE_NAME_QUALITY_L1_PIXEL", r"[\w.]+"),
+        bands=tuple(bands.values()),
+        mask=_quality_mask(quality, satellite),
     )
 
 
@@ -191,7 +164,7 @@ def _sine_of_sun(where: str, value: Callable[[str, str, str], str], notes: list[
     return math.sin(math.radians(sun))
 
 
-def _from_names(path: Path, place: Place, notes: list[str]) -> _Metadata:
+def _from_names(path: Path, place: Place, notes: list[str]) -> Product:
     """Level-2 without MTL file: scale and offset are the same in all products."""
     match = LANDSAT.fullmatch(place.title)
     if not match or not match["level"].startswith("2"):
@@ -202,24 +175,21 @@ def _from_names(path: Path, place: Place, notes: list[str]) -> _Metadata:
         "as in all of Landsat Collection 2 Level-2"
     )
     names = [f"SR_B{i}" for i in range(1, 8) if i != 6 or satellite in ("8", "9")]
-    return _Metadata(
+    return Product(
         title=place.title,
-        satellite=satellite,
-        sensor=_SENSORS[match["sensor"].upper()],
+        sensor=f"Landsat {satellite} {_SENSORS[match['sensor'].upper()]}",
         level=f"L{match['level'].upper()}",
         acquired=f"{date[:4]}-{date[4:6]}-{date[6:]}",
-        bands={
-            name: ProductBand(
-                f"{place.title}_{name}.TIF", name, SR_SCALE, SR_OFFSET, 0.0, "reflectance"
-            )
+        bands=tuple(
+            Band(f"{place.title}_{name}.TIF", 1, name, SR_SCALE, SR_OFFSET, 0.0, "reflectance")
             for name in names
-        },
-        quality=f"{place.title}_QA_PIXEL.TIF",
+        ),
+        mask=_quality_mask(f"{place.title}_QA_PIXEL.TIF", satellite),
     )
 
 
 def _missing_files_text(
-    missing: Sequence[str], bands: dict[str, ProductBand], files: dict[str, str]
+    missing: Sequence[str], bands: dict[str, Band], files: dict[str, str]
 ) -> str:
     """The error message for bands without a file, which may be of another product."""
     ending = f"_{missing[0]}.TIF"

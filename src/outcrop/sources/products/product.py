@@ -7,43 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.errors import OutcropError
-
-
-@dataclass(frozen=True)
-class ProductBand:
-    """One band of a product.
-
-    Attributes:
-        file: name that GDAL opens; the band is the first one of the file.
-        name: `B02`, `B8A`, `SR_B4`, `ST_B10`, `B4`.
-        scale, offset: physical value = stored value × scale + offset.
-        nodata: stored value that means no data.
-        unit: `reflectance` or `kelvin`.
-    """
-
-    file: str
-    name: str
-    scale: float
-    offset: float
-    nodata: float | None
-    unit: str
-
-
-@dataclass(frozen=True)
-class QualityMask:
-    """The quality file of a product, and which of its values mean no data.
-
-    Attributes:
-        file: name that GDAL opens.
-        name: `SCL` or `QA_PIXEL`.
-        values: values that mean no data by default.
-        bits: bit numbers, from 0; a pixel with any of these bits is no data by default.
-    """
-
-    file: str
-    name: str
-    values: tuple[int, ...]
-    bits: tuple[int, ...]
+from outcrop.sources.scene import Band, Mask
 
 
 @dataclass(frozen=True)
@@ -51,24 +15,24 @@ class Product:
     """What is known of a product without reading its pixels.
 
     Attributes:
-        path: the path that was opened.
         title: name of the product, given by the agency.
         sensor: for example `Sentinel-2A MSI`, `Landsat 8 OLI_TIRS`.
         level: `L1C`, `L2A`, `L2SP`, `L1TP`, ...
         acquired: day of acquisition, such as `2022-04-14`.
-        bands: the selected bands, or all in the order of the sensor.
-        mask: the quality mask; None if the product has none that is known.
+        bands: the selected bands, or all in the order of the sensor; each is the first one of its
+            file, and its CRS is not read.
+        mask: the quality mask with the values and bits that mean no data by default; None if the
+            product has none that is known.
         assumed: notes for the user on what was assumed and what was left out.
     """
 
-    path: Path
     title: str
     sensor: str
     level: str
     acquired: str
-    bands: tuple[ProductBand, ...]
-    mask: QualityMask | None
-    assumed: tuple[str, ...]
+    bands: tuple[Band, ...]
+    mask: Mask | None
+    assumed: tuple[str, ...] = ()
 
 
 def spelled_bands(path: Path, bands: Sequence[str], every: Iterable[str]) -> tuple[str, ...]:

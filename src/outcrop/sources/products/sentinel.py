@@ -14,39 +14,22 @@ from outcrop.sources.products.files import (
     Archive,
     Image,
     Place,
+    day,
     find_images,
-    is_day,
     join,
     local_name,
     metadata,
     number,
     parse_xml,
 )
-from outcrop.sources.products.product import (
-    Product,
-    ProductBand,
-    QualityMask,
-    listed,
-    missing_bands_text,
-    spelled_bands,
-)
+from outcrop.sources.products.product import Product, listed, missing_bands_text, spelled_bands
+from outcrop.sources.scene import Band, Mask
 
 # The bands of the sensor in the order of their band_id, with the native resolution in metres.
 SENTINEL_BANDS = {
-    "B01": 60,
-    "B02": 10,
-    "B03": 10,
-    "B04": 10,
-    "B05": 20,
-    "B06": 20,
-    "B07": 20,
-    "B08": 10,
-    "B8A": 20,
-    "B09": 60,
-    "B10": 60,
-    "B11": 20,
-    "B12": 20,
-}
+    "B01": 60, "B02": 10, "B03": 10, "B04": 10, "B05": 20, "B06": 20, "B07": 20, "B08": 10,
+    "B8A": 20, "B09": 60, "B10": 60, "B11": 20, "B12": 20,
+}  # fmt: skip
 # Level-2A lacks the cirrus band.
 NOT_IN_L2A = "B10"
 SCL_METRES = 20
@@ -96,8 +79,9 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     if missing:
         raise OutcropError(path, missing_bands_text(missing, [n for n in wanted if n in there]))
     found = tuple(
-        ProductBand(
+        Band(
             file=place.tree.gdal(_best_image(path, images, name, SENTINEL_BANDS[name], notes).file),
+            number=1,
             name=name,
             scale=1 / known.quantification,
             offset=known.offsets[name] / known.quantification,
@@ -109,11 +93,10 @@ def open_sentinel(path: Path, place: Place, bands: Sequence[str] | None) -> Prod
     mask = None
     if "SCL" in there:
         image = _best_image(path, images, "SCL", SCL_METRES, notes)
-        mask = QualityMask(place.tree.gdal(image.file), "SCL", SCL_NO_DATA, ())
+        mask = Mask(place.tree.gdal(image.file), SCL_NO_DATA, ())
     else:
         notes.append("the scene classification (SCL) is missing: clouds are not masked")
     return Product(
-        path=path,
         title=known.title,
         sensor=f"{known.satellite} MSI",
         level=known.level,
@@ -180,9 +163,7 @@ def _from_metadata(path: Path, place: Place) -> _Metadata:
 
     title = text(r"[\w.:/-]+", "PRODUCT_URI", "PRODUCT_URI_2A").rstrip("/").rpartition("/")[2]
     title = title.removesuffix(".SAFE")
-    acquired = text(r"\d{4}-\d\d-\d\dT.*", "PRODUCT_START_TIME")[:10]
-    if not is_day(acquired):
-        raise OutcropError(where, f"is damaged (its date is {acquired}); fetch it again")
+    acquired = day(where, text(r"\d{4}-\d\d-\d\dT.*", "PRODUCT_START_TIME")[:10])
     quantity = "BOA_QUANTIFICATION_VALUE" if level == "L2A" else "QUANTIFICATION_VALUE"
     quantification = number(where, text(r".*", quantity))
     if quantification <= 0:
@@ -252,10 +233,10 @@ def _from_names(
         resolution = "a resolution" if level == "L2A" else "no resolution"
         why = f" ({level} is assumed, because file names have {resolution})"
     # In old names of files and granules the time is the processing time.
-    days = [m[1] for n in names if (m := re.search(r"(?:MSIL.._|_V|^T.{5}_)(\d{8})T\d{6}_", n))]
-    if not days:
+    dates = [m[1] for n in names if (m := re.search(r"(?:MSIL.._|_V|^T.{5}_)(\d{8})T\d{6}_", n))]
+    if not dates:
         raise OutcropError(path, f"has no date in its names; add MTD_MSI{level}.xml")
-    day = days[0]
+    sensed = dates[0]
     of_granule = re.search(r"_N(\d\d\.\d\d)$", granule)
     old = of_granule[1].replace(".", "") if of_granule else ""
     baseline = match["baseline"] if match else old
@@ -268,7 +249,7 @@ def _from_names(
     if baseline:
         offset = -1000.0 if baseline >= "0400" else 0.0
         reason = f"baseline {baseline[:2]}.{baseline[2:]} in the name"
-    elif day >= OFFSETS_SINCE:
+    elif sensed >= OFFSETS_SINCE:
         offset, reason = -1000.0, "the date (baseline 04.00 or later)"
     else:
         offset = 0.0
@@ -285,7 +266,7 @@ def _from_names(
         title=(place.title if match else first).removesuffix(".SAFE"),
         level=level,
         satellite=f"Sentinel-2{satellite}",
-        acquired=f"{day[:4]}-{day[4:6]}-{day[6:]}",
+        acquired=f"{sensed[:4]}-{sensed[4:6]}-{sensed[6:]}",
         quantification=10000.0,
         offsets=dict.fromkeys(SENTINEL_BANDS, offset),
         nodata=0.0,

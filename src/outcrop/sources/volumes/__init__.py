@@ -17,8 +17,12 @@ from pathlib import Path
 from outcrop.errors import OutcropError
 from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.netcdf import ENDINGS as NETCDF
-from outcrop.sources.volumes.netcdf import split_name
+from outcrop.sources.volumes.netcdf import describe_netcdf, split_name
+from outcrop.sources.volumes.npy import describe_npy
+from outcrop.sources.volumes.segy import describe_segy
+from outcrop.sources.volumes.stack import describe_stack
 from outcrop.sources.volumes.volume import Kind, Volume, VolumeReader
+from outcrop.sources.volumes.zarr_array import describe_zarr
 
 __all__ = ["Volume", "VolumeReader", "open_volume", "volume_kind"]
 
@@ -97,25 +101,15 @@ def open_volume(
     try:
         match volume_kind(path):
             case "npy":
-                from outcrop.sources.volumes.npy import describe_npy
-
                 return describe_npy(path)
             case "zarr":
-                from outcrop.sources.volumes.zarr_array import describe_zarr
-
                 return describe_zarr(path)
             case "netcdf":
-                from outcrop.sources.volumes.netcdf import describe_netcdf
-
                 return describe_netcdf(path)
             case "segy":
-                from outcrop.sources.volumes.segy import describe_segy
-
                 reading = SegyReading(inline_byte, crossline_byte, gaps, format, endian)
                 return describe_segy(path, reading)
             case "stack":
-                from outcrop.sources.volumes.stack import describe_stack
-
                 return describe_stack(path)
     except OSError as error:
         raise OutcropError(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,7 @@ class Packing:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], dtype: np.dtype) -> Packing:
-        """Read the packing from the attributes of an array.
-
-        Args:
-            attributes: the attributes.
-            dtype: stored dtype.
+        """Read the packing from the attributes of an array and its stored dtype.
 
         Raises:
             ValueError: an attribute is not a finite number, or the scale is 0.
@@ -97,11 +95,7 @@ class Packing:
     @property
     def keeps(self) -> bool:
         """Whether all samples are the stored numbers."""
-        return not self.unsigned and self == Packing(missing=self._nan)
-
-    @property
-    def _nan(self) -> tuple[float, ...]:
-        return tuple(value for value in self.missing if np.isnan(value))
+        return replace(self, missing=()) == Packing() and bool(np.isnan(self.missing).all())
 
     def dtype(self, stored: np.dtype) -> np.dtype:
         """The dtype of the samples: the stored one, or float32 if numbers are converted."""
@@ -139,29 +133,43 @@ class Packing:
         return samples
 
 
-def box_reader(path: Path, array: Any, layer: int, packing: Packing) -> Fill:
-    """A function that reads boxes of a Zarr or NetCDF array and unpacks them.
+@dataclass(frozen=True)
+class PackedStore:
+    """The array of a Zarr store or the variable of a NetCDF file that is the volume.
 
-    Args:
-        path: the file, for errors.
-        array: the open array.
-        layer: number of slices that are decompressed at once. As many are read at a time, because
-            the libraries allocate memory of their own.
+    Attributes:
+        path: the path that was opened, with or without the name of the array.
+        name: name of the array in its group or file; empty if the path is that of the array.
+        chunks: the box that is decompressed at once.
         packing: conversion of stored numbers to samples.
+        opened: function at module level that opens the array of a path and a name.
     """
 
-    def fill(out: np.ndarray, corner: Triple) -> None:
+    path: Path
+    name: str
+    chunks: Triple
+    packing: Packing
+    opened: Callable[[Path, str], AbstractContextManager[Any]]
+
+    @contextmanager
+    def open(self) -> Iterator[Fill]:
+        """Open the array."""
+        with self.opened(self.path, self.name) as array:
+            yield partial(self._fill, array)
+
+    def _fill(self, array: Any, out: np.ndarray, corner: Triple) -> None:
         top, *rest = corner
         rows, columns = (slice(i, i + n) for i, n in zip(rest, out.shape[1:], strict=True))
-        bottom = top + len(out)
+        # As many slices are read at a time as are decompressed at once, because the libraries
+        # allocate memory of their own.
+        layer, bottom = self.chunks[0], top + len(out)
         for start in range(top - top % layer, bottom, layer):
             first, last = max(start, top), min(start + layer, bottom)
-            place = f"{path} at {first} to {last - 1} along axis 0"
+            place = f"{self.path} at {first} to {last - 1} along axis 0"
             with decoding(place, "a complete chunk", "copy it again"):
                 stored = np.asarray(array[first:last, rows, columns])
-            np.copyto(out[first - top : last - top], packing.unpack(stored, path), casting="unsafe")
-
-    return fill
+            samples = self.packing.unpack(stored, self.path)
+            np.copyto(out[first - top : last - top], samples, casting="unsafe")
 
 
 def _as_stored(value: float, dtype: np.dtype) -> Any:

@@ -23,13 +23,6 @@ def align_labels(layer: Volume, volume: Volume) -> Volume:
     Axes are matched by name and samples by coordinates, if both volumes have them. Otherwise the
     stored order is used. If only one volume has coordinates, a note is printed.
 
-    Args:
-        layer: volume of labels.
-        volume: volume whose order is used.
-
-    Returns:
-        a volume with the shape, axes and coordinates of `volume`.
-
     Raises:
         OutcropError: the shapes differ; the coordinates differ, so the labels are of another place
             or sampling interval.
@@ -71,18 +64,11 @@ def align_labels(layer: Volume, volume: Volume) -> Volume:
             f"it and {volume.title} has coordinates ({', '.join(assumed)})"
         )
     as_it_is = all(np.array_equal(order, np.arange(len(order))) for order in orders)
+    aligned = replace(layer, axes=volume.axes, coordinates=volume.coordinates)
     if axes == (0, 1, 2) and as_it_is:
-        return replace(layer, axes=volume.axes, coordinates=volume.coordinates)
+        return aligned
     store = ReorderedStore(layer.store, axes, (orders[0], orders[1], orders[2]))
-    return Volume(
-        layer.path,
-        layer.kind,
-        volume.shape,
-        layer.dtype,
-        volume.axes,
-        store,
-        volume.coordinates,
-    )
+    return replace(aligned, shape=volume.shape, store=store)
 
 
 @dataclass(frozen=True, eq=False)

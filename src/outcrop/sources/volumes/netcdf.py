@@ -20,26 +20,18 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.extras import need
 from outcrop.files import decoding
-from outcrop.sources.volumes.cf import CoordinateArray, Packing, axes_of, box_reader
-from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
+from outcrop.sources.volumes.cf import CoordinateArray, PackedStore, Packing, axes_of
+from outcrop.sources.volumes.volume import Volume, check_cube
 
+_FILE = ("a NetCDF file", "copy it again")
 ENDINGS = {".nc", ".nc4", ".cdf", ".netcdf", ".seisnc"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _UNWRITTEN = 9.969209968386869e36
 """The value of floats that were never written (NC_FILL_FLOAT, NC_FILL_DOUBLE)."""
 _MAP_DIMENSIONS = {
-    "lat",
-    "lon",
-    "latitude",
-    "longitude",
-    "x",
-    "y",
-    "easting",
-    "northing",
-    "rlat",
-    "rlon",
-}
+    "lat", "lon", "latitude", "longitude", "x", "y", "easting", "northing", "rlat", "rlon",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,11 +39,17 @@ class _Variable:
     """The properties of a variable, and its array in either library."""
 
     array: Any
-    dimensions: tuple[str | None, ...]
+    dimensions: Sequence[str | None]
     shape: tuple[int, ...]
     dtype: np.dtype
-    attributes: Mapping[str, Any]
-    chunks: tuple[int, ...] | None = None
+    declared: Mapping[str, Any]
+    chunks: Sequence[int] | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Its attributes; floats without a declared fill value have NetCDF's default."""
+        default = {"_FillValue": _UNWRITTEN} if self.dtype.kind == "f" else {}
+        return {**default, **self.declared}
 
     def line(self) -> tuple[Mapping[str, Any], np.ndarray]:
         """Attributes and stored numbers of a one-dimensional variable."""
@@ -89,7 +87,7 @@ def describe_netcdf(path: Path) -> Volume:
             cube of numbers.
     """
     file, name = split_name(path)
-    with _opened(path) as variables, decoding(path, "a NetCDF file", "copy it again"):
+    with _opened(path) as variables, decoding(path, *_FILE):
         found = {key: one for key, one in variables.items() if len(one.shape) == 3}
         if not name and len(found) != 1:
             raise OutcropError(path, _selection_text(path, variables, found))
@@ -99,7 +97,7 @@ def describe_netcdf(path: Path) -> Volume:
                 path, f"is not a variable of {file.name}{_listed(variables)}; pass another variable"
             )
         variable = variables[name]
-        shape, dtype = check_cube(path, variable.shape, variable.dtype)
+        shape, _ = check_cube(path, variable.shape, variable.dtype)
         packing = Packing.of(variable.attributes, variable.dtype)
         lines = [
             CoordinateArray(key.rpartition("/")[2], one.dimensions[0] or "", one.line)
@@ -107,35 +105,16 @@ def describe_netcdf(path: Path) -> Volume:
             if len(one.shape) == 1
         ]
         axes, coordinates = axes_of(variable.dimensions, shape, lines)
-        if not packing.keeps:
-            dtype = packing.dtype(variable.dtype)
+        dtype = packing.dtype(variable.dtype)
         first, second, third = variable.chunks or (1, *shape[1:])
-        store = NetcdfStore(path, name, (first, second, third), packing)
+        store = PackedStore(path, name, (first, second, third), packing, _array)
         return Volume(path, "netcdf", shape, dtype, axes, store, coordinates)
 
 
-@dataclass(frozen=True)
-class NetcdfStore:
-    """The variable of a NetCDF file that is the volume.
-
-    Attributes:
-        path: the path that was opened, with or without the name of the variable.
-        name: name of the variable.
-        chunks: the box that is decompressed at once.
-        packing: conversion of stored numbers to samples.
-    """
-
-    path: Path
-    name: str
-    chunks: Triple
-    packing: Packing
-
-    @contextmanager
-    def open(self) -> Iterator[Fill]:
-        """Open the file."""
-        with _opened(self.path) as variables:
-            array = variables[self.name].array
-            yield box_reader(self.path, array, self.chunks[0], self.packing)
+@contextmanager
+def _array(path: Path, name: str) -> Iterator[Any]:
+    with _opened(path) as variables:
+        yield variables[name].array
 
 
 @contextmanager
@@ -150,23 +129,22 @@ def _opened(path: Path) -> Iterator[Mapping[str, _Variable]]:
         need("h5py", str(path))
         import h5py
 
-        with decoding(path, "a NetCDF file", "copy it again"):
+        with decoding(path, *_FILE):
             opened = h5py.File(file, "r")
         with opened:
-            with decoding(path, "a NetCDF file", "copy it again"):
+            with decoding(path, *_FILE):
                 variables = dict(_of_hdf5(opened))
             yield variables
         return
     from scipy.io import netcdf_file
 
-    with decoding(path, "a NetCDF file", "copy it again"):
+    with decoding(path, *_FILE):
         opened = netcdf_file(file, mmap=True)
         variables = {name: _of_scipy(one) for name, one in opened.variables.items()}
     try:
         yield variables
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # arrays that still use the mapped file
+        with warnings.catch_warnings(action="ignore"):  # arrays that still use the mapped file
             opened.close()
 
 
@@ -177,24 +155,24 @@ def _of_hdf5(group: Any, prefix: str = "") -> Iterator[tuple[str, _Variable]]:
         if isinstance(item, h5py.Group):
             yield from _of_hdf5(item, f"{prefix}{name}/")
         elif isinstance(item, h5py.Dataset) and not _is_bare_dimension(item):
-            scales = [dict(dimension.items()) for dimension in item.dims]
-            dimensions = tuple(next(iter(names), None) for names in map(_names, scales))
+            dimensions = [_dimension_name(dimension) for dimension in item.dims]
             if item.ndim == 1 and item.attrs.get("CLASS") == b"DIMENSION_SCALE":
-                dimensions = (name,)
+                dimensions = [name]
             attributes = {
                 key: item.attrs[key]
                 for key in item.attrs
                 if key not in ("DIMENSION_LIST", "REFERENCE_LIST")
             }
-            yield (
-                prefix + name,
-                _variable(item, dimensions, item.shape, item.dtype, attributes, item.chunks),
+            variable = _Variable(
+                item, dimensions, tuple(item.shape), item.dtype, attributes, item.chunks
             )
+            yield prefix + name, variable
 
 
-def _names(scales: Mapping[str, Any]) -> list[str]:
-    """The names of the dimensions of some dimension scales."""
-    return [scale.name.rpartition("/")[2] for scale in scales.values()]
+def _dimension_name(dimension: Any) -> str | None:
+    """The name of a dimension in HDF5, which is that of its first dimension scale."""
+    scale = next(iter(dict(dimension.items()).values()), None)
+    return None if scale is None else scale.name.rpartition("/")[2]
 
 
 def _is_bare_dimension(array: Any) -> bool:
@@ -202,23 +180,8 @@ def _is_bare_dimension(array: Any) -> bool:
     return bytes(array.attrs.get("NAME", b"")).startswith(b"This is a netCDF dimension but not a")
 
 
-def _of_scipy(variable: Any) -> _Variable:
-    return _variable(
-        variable, variable.dimensions, variable.shape, variable.data.dtype, variable._attributes
-    )
-
-
-def _variable(
-    array: Any,
-    dimensions: Sequence[str | None],
-    shape: Sequence[int],
-    dtype: np.dtype,
-    attributes: Mapping[str, Any],
-    chunks: tuple[int, ...] | None = None,
-) -> _Variable:
-    """A variable; floats without a declared fill value have NetCDF's default."""
-    known = {"_FillValue": _UNWRITTEN} if dtype.kind == "f" else {}
-    return _Variable(array, tuple(dimensions), tuple(shape), dtype, {**known, **attributes}, chunks)
+def _of_scipy(item: Any) -> _Variable:
+    return _Variable(item, item.dimensions, tuple(item.shape), item.data.dtype, item._attributes)
 
 
 def _selection_text(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,12 +38,11 @@ def describe_npy(path: Path) -> Volume:
     with decoding(path, "a complete .npy file", "save it again with numpy.save"):
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, columns_first, dtype = header(file)
+            if version == (1, 0):
+                header = np.lib.format.read_array_header_1_0(file)
+            else:
+                header = np.lib.format.read_array_header_2_0(file)
+            shape, columns_first, dtype = header
             offset = file.tell()
         if not all(type(length) is int and length >= 0 for length in shape):
             raise ValueError(f"its shape is {shape}")
@@ -68,6 +68,7 @@ class NpyStore:
         dtype: stored dtype.
         columns_first: whether the array is in Fortran order, with the first axis varying fastest.
         offset: position of the first sample in bytes.
+        chunks: 1 along every axis, because ranges of any length cost the same.
     """
 
     path: Path
@@ -75,11 +76,7 @@ class NpyStore:
     dtype: np.dtype
     columns_first: bool
     offset: int
-
-    @property
-    def chunks(self) -> Triple:
-        """1 along every axis, because ranges of any length cost the same."""
-        return 1, 1, 1
+    chunks: ClassVar[Triple] = (1, 1, 1)
 
     @contextmanager
     def open(self) -> Iterator[Fill]:

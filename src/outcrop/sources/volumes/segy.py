@@ -38,10 +38,12 @@ Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2 and 3.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,13 +52,13 @@ from outcrop.extras import need
 from outcrop.sources.reading import Endian, Format, SegyReading
 from outcrop.sources.volumes.npy import AROUND_BYTES, Mapped
 from outcrop.sources.volumes.segy_headers import (
-    STORED,
     Layout,
     NoGridError,
     find_grid,
     read_layout,
-    read_trace_words,
+    read_trace_word,
     sample_times,
+    stored_dtype,
 )
 from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube, check_samples_exact
 
@@ -79,17 +81,11 @@ def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
             contradicts the samples; its geometry is not regular.
     """
     layout = read_layout(path, reading)
-    inline, crossline = (
-        read_trace_words(layout, [byte], what)[0]
-        for byte, what in ((reading.inline_byte, "inline"), (reading.crossline_byte, "crossline"))
-    )
+    inline = read_trace_word(layout, reading.inline_byte, "inline")
+    crossline = read_trace_word(layout, reading.crossline_byte, "crossline")
+    offsets = partial(read_trace_word, layout, _OFFSET_BYTE, "offset")
     try:
-        grid = find_grid(
-            inline,
-            crossline,
-            lambda: read_trace_words(layout, [_OFFSET_BYTE], "offset")[0],
-            reading.gaps,
-        )
+        grid = find_grid(inline, crossline, offsets, reading.gaps)
     except NoGridError as error:
         at = f"with inline at byte {reading.inline_byte} and crossline at {reading.crossline_byte}"
         raise OutcropError(path, f"{at}: {error}") from None
@@ -97,15 +93,7 @@ def describe_segy(path: Path, reading: SegyReading = SegyReading()) -> Volume:
     shape, read_as = check_cube(path, (*grid.trace.shape, layout.samples), layout.dtype)
     if layout.format == "ibm" or (grid.trace < 0).any():
         read_as = np.dtype("float32")
-    store = SegyStore(
-        path=path,
-        dtype=layout.dtype,
-        ibm=layout.format == "ibm",
-        samples=layout.samples,
-        first=layout.first + layout.header,
-        stride=layout.stride,
-        trace=grid.trace,
-    )
+    store = SegyStore(layout, grid.trace)
     coordinates = (grid.inlines, grid.crosslines, sample_times(layout))
     return Volume(path, "segy", shape, read_as, _AXES, store, coordinates, reading)
 
@@ -115,40 +103,28 @@ class SegyStore:
     """The samples of a SEG-Y file.
 
     Attributes:
-        path: the file.
-        dtype: stored dtype; for IBM floats that of their bits.
-        ibm: whether samples are IBM floats.
-        samples: number of samples per trace.
-        first: position of the first sample of the first trace in bytes.
-        stride: bytes from one trace to the next.
+        layout: positions of the samples in the file.
         trace: index of the trace at each inline and crossline, -1 where there is none.
+        chunks: 1 along every axis, because ranges of any length cost the same.
     """
 
-    path: Path
-    dtype: np.dtype
-    ibm: bool
-    samples: int
-    first: int
-    stride: int
+    layout: Layout
     trace: np.ndarray
+    chunks: ClassVar[Triple] = (1, 1, 1)
 
     @property
     def max_class(self) -> int:
         """The largest class number that a sample can represent, at most 255."""
-        small = self.dtype.kind != "f" and self.dtype.itemsize == 1
-        return int(np.iinfo(self.dtype).max) if small else 255
-
-    @property
-    def chunks(self) -> Triple:
-        """1 along every axis, because ranges of any length cost the same."""
-        return 1, 1, 1
+        dtype = self.layout.dtype
+        return int(np.iinfo(dtype).max) if dtype.itemsize == 1 else 255
 
     @contextmanager
     def open(self) -> Iterator[Fill]:
         """Map the file."""
-        count = int(self.trace.max()) + 1
-        strides = (self.stride, self.dtype.itemsize)
-        mapped = Mapped(self.path, self.dtype, (count, self.samples), strides, self.first)
+        layout = self.layout
+        shape = (int(self.trace.max()) + 1, layout.samples)
+        strides = (layout.stride, layout.dtype.itemsize)
+        mapped = Mapped(layout.path, layout.dtype, shape, strides, layout.first_sample)
 
         def fill(out: np.ndarray, corner: Triple) -> None:
             row, column, sample = corner
@@ -159,23 +135,23 @@ class SegyStore:
             trace = trace[rows, columns]
             in_file = np.argsort(trace, kind="stable")
             runs = 1 + int(np.count_nonzero(np.diff(trace[in_file]) > 1))
-            mapped.expect(len(trace) * self.stride // runs)
-            step = max(1, _BATCH_BYTES // self.stride)
+            mapped.expect(len(trace) * layout.stride // runs)
+            step = max(1, _BATCH_BYTES // layout.stride)
             for start in range(0, len(in_file), step):
                 batch = in_file[start : start + step]
                 read = mapped.array[trace[batch], sample : sample + out.shape[2]]
-                if not self.ibm:
-                    check_samples_exact(self.path, read)
+                if layout.format != "ibm":
+                    check_samples_exact(layout.path, read)
                 out[rows[batch], columns[batch]] = self._numbers(read)
-                span = int(trace[batch[-1]] - trace[batch[0]] + 1) * self.stride
-                mapped.touched(min(span, len(batch) * (self.stride + AROUND_BYTES)))
+                span = int(trace[batch[-1]] - trace[batch[0]] + 1) * layout.stride
+                mapped.touched(min(span, len(batch) * (layout.stride + AROUND_BYTES)))
 
         yield fill
 
     def _numbers(self, stored: np.ndarray) -> np.ndarray:
-        if not self.ibm:
-            return stored.astype(self.dtype.newbyteorder("="), copy=False)
-        need("segyio", str(self.path))
+        if self.layout.format != "ibm":
+            return stored.astype(self.layout.dtype.newbyteorder("="), copy=False)
+        need("segyio", str(self.layout.path))
         import segyio._segyio  # segyio.tools needs it, but does not import it
 
         # segyio expects big-endian bits.
@@ -191,22 +167,23 @@ def replace_samples(store: SegyStore, path: Path, cube: np.ndarray) -> None:
         path: file that is written.
         cube: uint8, inlines × crosslines × samples; positions without a trace are ignored.
     """
-    shutil.copyfile(store.path, path)
+    layout = store.layout
+    shutil.copyfile(layout.path, path)
     with path.open("r+b") as file:
         for inline, traces in zip(cube, store.trace, strict=True):
             for column in np.flatnonzero(traces >= 0):
-                file.seek(store.first + int(traces[column]) * store.stride)
-                file.write(_to_stored(inline[column], store).tobytes())
+                file.seek(layout.first_sample + int(traces[column]) * layout.stride)
+                file.write(_to_stored(inline[column], layout).tobytes())
 
 
-def _to_stored(values: np.ndarray, store: SegyStore) -> np.ndarray:
+def _to_stored(values: np.ndarray, layout: Layout) -> np.ndarray:
     """Values as bytes of a SEG-Y file."""
-    if not store.ibm:
-        return values.astype(store.dtype)
+    if layout.format != "ibm":
+        return values.astype(layout.dtype)
     # 0.f × 16^e: one hexadecimal digit below 16, two from there on (SEG-Y_r2.0, appendix E).
     wide = values.astype(np.uint32)
     bits = np.where(wide < 16, 0x41000000 | wide << 20, 0x42000000 | wide << 16)
-    return np.where(values == 0, 0, bits).astype(store.dtype)
+    return np.where(values == 0, 0, bits).astype(layout.dtype)
 
 
 def check_samples(layout: Layout, reading: SegyReading) -> None:
@@ -254,10 +231,8 @@ def likely_format(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format
     other: Endian = "little" if endian == "big" else "big"
     if form == "float64":
         good = _share_implausible(_bits(raw, endian, 8), 52, 11) < 0.05
-        return (
-            form,
-            endian if good or _share_implausible(_bits(raw, other, 8), 52, 11) > 0.005 else other,
-        )
+        swapped = not good and _share_implausible(_bits(raw, other, 8), 52, 11) <= 0.005
+        return form, other if swapped else endian
     if form in _FLOATS:
         here = _bits(raw, endian, 4)
         if len(here) < _MIN_DISTINCT or _share_implausible(here, 23, 8) < 0.05:
@@ -266,18 +241,18 @@ def likely_format(raw: np.ndarray, form: Format, endian: Endian) -> tuple[Format
         if _share_implausible(there, 23, 8) < 0.005:
             return _kind_of_float(there, form), other
         for order in (endian, other):
-            if _are_small(raw, order, "i4"):
+            if np.abs(_numbers(raw, order, "i4").astype(np.int64)).max() < 1 << 24:
                 return "int32", order
         return form, endian
-    width = np.dtype(STORED[form]).itemsize
-    if width == 1 or width == 8:
+    stored = stored_dtype(form)
+    if stored.itemsize in (1, 8):
         return form, endian
     if form == "int32":
         for order in (endian, other):
             bits = _bits(raw, order, 4)
             if len(bits) >= _MIN_DISTINCT and _are_floats(bits):
                 return _kind_of_float(bits, "ieee"), order
-    swapped = _are_swapped(raw, STORED[form], endian, other)
+    swapped = _are_swapped(_numbers(raw, endian, stored), _numbers(raw, other, stored))
     return form, other if swapped else endian
 
 
@@ -285,21 +260,15 @@ def _sample_traces(layout: Layout) -> np.ndarray:
     """The bytes of some traces, evenly distributed over the file: uint8, traces × bytes."""
     width = layout.dtype.itemsize
     samples = min(layout.samples, _SAMPLES)
-    mapped = Mapped(
-        layout.path,
-        np.dtype("u1"),
-        (layout.traces, layout.samples * width),
-        (layout.stride, 1),
-        layout.first + layout.header,
-    )
+    shape, strides = (layout.traces, layout.samples * width), (layout.stride, 1)
+    mapped = Mapped(layout.path, np.dtype("u1"), shape, strides, layout.first_sample)
     count = min(layout.traces, max(_TRACES, _MAX_SAMPLES // samples))
     at = np.unique(np.linspace(0, layout.traces - 1, count).astype(int))
     return np.ascontiguousarray(mapped.array[at, : samples * width])
 
 
-def _numbers(raw: np.ndarray, endian: Endian, kind: str) -> np.ndarray:
-    order = ">" if endian == "big" else "<"
-    return raw.view(np.dtype(order + kind)).astype(kind)
+def _numbers(raw: np.ndarray, endian: Endian, kind: str | np.dtype) -> np.ndarray:
+    return raw.view(np.dtype(kind).newbyteorder(endian)).astype(kind)
 
 
 def _bits(raw: np.ndarray, endian: Endian, width: int) -> np.ndarray:
@@ -323,7 +292,7 @@ def _kind_of_float(bits: np.ndarray, form: Format) -> Format:
     """IBM or IEEE, from the share of values with the first digit 0, which IBM floats never have."""
     digit, exponent = (bits >> 20) & 15, (bits >> 24) & 127
     in_range, beside = 0, 0
-    for each in _distinct(exponent):
+    for each in np.unique(exponent).astype(int):
         there = exponent == each
         below = int(((exponent == each - 1) & (digit >= 12)).sum())
         above = int((there & (digit >= 1) & (digit <= 2)).sum())
@@ -337,10 +306,6 @@ def _kind_of_float(bits: np.ndarray, form: Format) -> Format:
     return form
 
 
-def _distinct(exponent: np.ndarray) -> Iterable[int]:
-    return [int(each) for each in np.unique(exponent)]
-
-
 def _are_floats(bits: np.ndarray) -> bool:
     """Whether 32-bit integers are floats: they have both signs, but none is small."""
     signed = bits.view(np.int32).astype(np.int64)
@@ -349,22 +314,12 @@ def _are_floats(bits: np.ndarray) -> bool:
     return bool(np.abs(signed).min() >= 1 << 27) and _share_implausible(bits, 23, 8) < 0.005
 
 
-def _are_small(raw: np.ndarray, endian: Endian, kind: str) -> bool:
-    numbers = np.abs(_numbers(raw, endian, kind).astype(np.int64))
-    return bool(numbers.max() < 1 << 24)
-
-
-def _are_swapped(raw: np.ndarray, kind: str, endian: Endian, other: Endian) -> bool:
-    """Whether integers have the other byte order."""
-    here, there = _numbers(raw, endian, kind), _numbers(raw, other, kind)
+def _are_swapped(here: np.ndarray, there: np.ndarray) -> bool:
+    """Whether integers have the other byte order, from their values in both orders."""
     if len(np.unique(here)) < _MIN_DISTINCT:
         return False
-    bits = 8 * here.dtype.itemsize
-    if (
-        kind[0] == "i"
-        and (there < 0).any()
-        and np.abs(there.astype(np.int64)).max() < 1 << (bits - 8)
-    ):
+    largest = np.abs(there.astype(np.int64)).max()
+    if (there < 0).any() and largest < 1 << (8 * here.itemsize - 8):
         last = here & 0xFF
         if (last[there < 0] == 0xFF).all() and (last[there >= 0] == 0).all():
             return True

@@ -5,8 +5,8 @@ Source: SEG-Y_r2.0, SEG Technical Standards Committee (2017), tables 2, 3 and 4;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,21 +29,7 @@ CODES: dict[int, Format] = {
     12: "uint64",
     16: "uint8",
 }
-STORED: dict[Format, str] = {
-    "ibm": "u4",  # the bits
-    "ieee": "f4",
-    "float64": "f8",
-    "int8": "i1",
-    "int16": "i2",
-    "int32": "i4",
-    "int64": "i8",
-    "uint8": "u1",
-    "uint16": "u2",
-    "uint32": "u4",
-    "uint64": "u8",
-}
 _ONE_PER_WIDTH: tuple[Format, ...] = ("ieee", "int16", "int8", "float64")
-_ORDERS: dict[Endian, str] = {"big": ">", "little": "<"}
 _HEADERS, _TRACE_HEADER, _TEXT = 3600, 240, 3200
 _TRACES_AT_ONCE = 1 << 16
 _ORDER_MARK = {b"\1\2\3\4": ">", b"\4\3\2\1": "<"}
@@ -84,12 +70,22 @@ class Layout:
     @property
     def dtype(self) -> np.dtype:
         """The stored dtype of the samples."""
-        return np.dtype(_ORDERS[self.endian] + STORED[self.format])
+        return stored_dtype(self.format).newbyteorder(self.endian)
+
+    @property
+    def first_sample(self) -> int:
+        """Position of the first sample of the first trace in bytes."""
+        return self.first + self.header
 
     @property
     def stride(self) -> int:
         """Bytes from one trace to the next."""
         return self.header + self.samples * self.dtype.itemsize
+
+
+def stored_dtype(form: Format) -> np.dtype:
+    """The dtype of stored samples; for IBM floats that of their bits."""
+    return np.dtype({"ibm": "uint32", "ieee": "float32"}.get(form, form))
 
 
 def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
@@ -130,10 +126,9 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
         first = word(3521, "u8")
     elif first < _HEADERS:
         raise OutcropError(
-            path,
-            "does not declare the number of extended textual headers; write it again with one",
+            path, "does not declare the number of extended textual headers; write it again with one"
         )
-    body = samples * np.dtype(STORED[form]).itemsize
+    body = samples * stored_dtype(form).itemsize
     header = _TRACE_HEADER * (1 + extra)
     traces, rest = divmod(size - first - trailer, header + body)
     if 0 < declared <= traces:
@@ -148,13 +143,9 @@ def read_layout(path: Path, reading: SegyReading = SegyReading()) -> Layout:
     if traces <= 0 or rest:
         more = f" and {extra} additional trace headers" if extra else ""
         room = size - first - trailer
-        fitting = [
-            name
-            for name in _ONE_PER_WIDTH
-            if room > 0 and not room % (header + samples * np.dtype(STORED[name]).itemsize)
-        ]
-        one_of = " or ".join(fitting)
-        instead = f", or pass `format={one_of}`, which fits the file size" if fitting else ""
+        strides = {name: header + samples * stored_dtype(name).itemsize for name in _ONE_PER_WIDTH}
+        one_of = " or ".join(name for name, by in strides.items() if room > 0 and not room % by)
+        instead = f", or pass `format={one_of}`, which fits the file size" if one_of else ""
         raise OutcropError(
             path,
             f"is truncated or damaged: {max(size - first, 0)} bytes are not a multiple of traces "
@@ -220,42 +211,34 @@ def _interval(path: Path, headers: bytes, order: str, revision: int, first: int)
     return (of_file or of_trace) / 1000 or None
 
 
-def read_trace_words(layout: Layout, fields: Sequence[int], what: str) -> list[np.ndarray]:
-    """Read words of all trace headers, with a progress bar: int64, `traces`, for each field.
+def read_trace_word(layout: Layout, byte: int, what: str) -> np.ndarray:
+    """Read a word of all trace headers, with a progress bar: int64, `traces`.
 
     Args:
-        layout: layout of the file.
-        fields: first byte of each word, from 1. A word has two bytes if the standard word at this
-            byte has two, else four.
+        byte: first byte of the word, from 1. It has two bytes if the standard word there has two,
+            else four.
         what: kind of number, for messages.
 
     Raises:
-        OutcropError: a word is outside the trace header.
+        OutcropError: the word is outside the trace header.
     """
-    widths = [2 if byte in _TWO_BYTES else 4 for byte in fields]
-    for byte, width in zip(fields, widths, strict=True):
-        if not 1 <= byte <= layout.header - width + 1:
-            raise OutcropError(
-                layout.path,
-                f"has trace headers of {layout.header} bytes, so none has a word at byte {byte}; "
-                f"pass the first byte of the {what} number, from 1",
-            )
-    mapped = Mapped(
-        layout.path,
-        np.dtype("u1"),
-        (layout.traces, layout.header),
-        (layout.stride, 1),
-        layout.first,
-    )
+    width = 2 if byte in _TWO_BYTES else 4
+    if not 1 <= byte <= layout.header - width + 1:
+        raise OutcropError(
+            layout.path,
+            f"has trace headers of {layout.header} bytes, so none has a word at byte {byte}; "
+            f"pass the first byte of the {what} number, from 1",
+        )
+    shape, strides = (layout.traces, layout.header), (layout.stride, 1)
+    mapped = Mapped(layout.path, np.dtype("u1"), shape, strides, layout.first)
     mapped.expect(layout.header)
-    found = [np.empty(layout.traces, np.int64) for _ in fields]
+    numbers = np.empty(layout.traces, np.int64)
     for start in track(range(0, layout.traces, _TRACES_AT_ONCE), f"reading {what} numbers"):
         part = slice(start, start + _TRACES_AT_ONCE)
-        for byte, width, numbers in zip(fields, widths, found, strict=True):
-            raw = np.ascontiguousarray(mapped.array[part, byte - 1 : byte - 1 + width])
-            numbers[part] = raw.view(f"{layout.order}i{width}")[:, 0]
+        raw = np.ascontiguousarray(mapped.array[part, byte - 1 : byte - 1 + width])
+        numbers[part] = raw.view(f"{layout.order}i{width}")[:, 0]
         mapped.touched(min(layout.stride, AROUND_BYTES) * _TRACES_AT_ONCE)
-    return found
+    return numbers
 
 
 def sample_times(layout: Layout) -> np.ndarray | None:
@@ -265,9 +248,10 @@ def sample_times(layout: Layout) -> np.ndarray | None:
     """
     if layout.interval is None:
         return None
-    delay, scalar = read_trace_words(layout, [109, 215], "time")
-    by = abs(int(scalar[0])) if abs(int(scalar[0])) in _TIME_SCALARS else 1
-    first = float(delay[0]) / by if scalar[0] < 0 else float(delay[0]) * by
+    delay = read_trace_word(layout, 109, "time")
+    scalar = int(read_trace_word(replace(layout, traces=1), 215, "time")[0])
+    by = abs(scalar) if abs(scalar) in _TIME_SCALARS else 1
+    first = float(delay[0]) / by if scalar < 0 else float(delay[0]) * by
     if np.ptp(delay):
         warn(
             f"{layout.path}: traces start at {delay.min()} to {delay.max()} ms; they are "

@@ -29,6 +29,7 @@ from outcrop.sources.volumes.volume import PLAIN_AXES, Fill, Triple, Volume, che
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
 _GREY = {"1": "uint8", "L": "uint8", "I;16": "uint16", "I": "uint16"}
+_NOT_GREY = "is not grey; convert the slices to one band"
 _CACHE_BYTES = 128 << 20
 # A sign has no letter or digit before it: z_-20 has one, 2024-05 does not.
 _SIGN = r"(?:(?<![^\W_])[+-])?"
@@ -71,10 +72,9 @@ def describe_stack(path: Path) -> Volume:
     if any(part.read_as != dtype for part in slices):
         dtype = np.dtype("float32")
     store = StackStore(tuple(slices), cube)
-    known = numbers is not None and len(numbers) == len(slices)
-    return Volume(
-        path, "stack", cube, dtype, PLAIN_AXES, store, (numbers if known else None, None, None)
-    )
+    if numbers is not None and len(numbers) != len(slices):
+        numbers = None
+    return Volume(path, "stack", cube, dtype, PLAIN_AXES, store, (numbers, None, None))
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,12 @@ def slices_of(file: Path) -> list[Slice]:
     if FORMATS[file.suffix.lower()] == "PNG":
         with _png(file) as image:
             if image.mode not in _GREY:
-                raise _not_grey(file)
+                raise OutcropError(file, _NOT_GREY)
             size = image.height, image.width
             return [Slice(file, str(file), size, _GREY[image.mode], Packing())]
     with _tiff(file, str(file)) as dataset:
-        pages = sorted(dataset.subdatasets, key=_page_number)
+        # GDAL names a page GTIFF_DIR:12:name, and lists pages in text order.
+        pages = sorted(dataset.subdatasets, key=lambda page: int(page.split(":")[1]))
         _check_stack(file, dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
         if not pages:
             return [_slice(file, str(file), dataset)]
@@ -204,17 +205,11 @@ def read_slice(part: Slice, rows: slice, columns: slice) -> np.ndarray:
 
 def _check_stack(file: Path, description: str) -> None:
     """Check that ImageJ did not write pages of several channels or times."""
-    several = re.findall(r"^(channels|frames)=(\d+)", description, re.MULTILINE)
-    for what, count in several:
+    for what, count in re.findall(r"^(channels|frames)=(\d+)", description, re.MULTILINE):
         if description.startswith("ImageJ=") and int(count) > 1:
             raise OutcropError(
                 file, f"has pages of {count} {what}; save one of them as a stack of slices"
             )
-
-
-def _page_number(page: str) -> int:
-    """The number in GDAL's name of a page, GTIFF_DIR:12:name; GDAL lists pages in text order."""
-    return int(page.split(":")[1])
 
 
 def _slice(file: Path, page: str, dataset: Any) -> Slice:
@@ -223,20 +218,11 @@ def _slice(file: Path, page: str, dataset: Any) -> Slice:
     dtype = dataset.dtypes[0]
     coloured = dataset.count != 1 or dataset.colorinterp[0] == ColorInterp.palette
     if coloured or dtype.startswith("complex"):
-        raise _not_grey(file)
-    nodata = dataset.nodata
-    return Slice(
-        file,
-        page,
-        dataset.shape,
-        dtype,
-        Packing(
-            scale=dataset.scales[0] or 1.0,
-            offset=dataset.offsets[0],
-            missing=() if nodata is None else (float(nodata),),
-        ),
-        masked=MaskFlags.per_dataset in dataset.mask_flag_enums[0],
-    )
+        raise OutcropError(file, _NOT_GREY)
+    missing = () if dataset.nodata is None else (float(dataset.nodata),)
+    packing = Packing(dataset.scales[0] or 1.0, dataset.offsets[0], missing)
+    masked = MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+    return Slice(file, page, dataset.shape, dtype, packing, masked)
 
 
 @contextmanager
@@ -269,10 +255,6 @@ def _check_same(part: Slice, shape: tuple[int, int]) -> None:
         raise OutcropError(part.file, "has changed since it was opened; open the volume again")
 
 
-def _not_grey(file: Path) -> OutcropError:
-    return OutcropError(file, "is not grey; convert the slices to one band")
-
-
 def _readable(file: Path) -> AbstractContextManager[None]:
     return decoding(file, f"a complete {FORMATS[file.suffix.lower()]} file", "fetch it again")
 
@@ -282,10 +264,6 @@ def sort_slices(folder: Path, files: Sequence[Path]) -> tuple[list[Path], np.nda
 
     A hyphen after a letter is a minus sign only if other names have none there: z-4, z0, z4. Names
     without numbers are sorted alphabetically, and a note is printed.
-
-    Args:
-        folder: the folder, for messages.
-        files: the slices.
 
     Returns:
         the sorted files, and their numbers, float64, `N`; None if the names have no numbers.
@@ -367,11 +345,8 @@ class _Reading:
             return False
         first, *rest = self.varying
         rows = sorted(self.numbers, key=lambda row: row[first])
-        return all(
-            len({(after[place] > before[place]) for before, after in pairwise(rows)}) == 1
-            and all(after[place] != before[place] for before, after in pairwise(rows))
-            for place in rest
-        )
+        signs = [{after[k].compare(before[k]) for before, after in pairwise(rows)} for k in rest]
+        return all(found in ({1}, {-1}) for found in signs)
 
     @property
     def contradictions(self) -> tuple[int, bool, bool, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +87,7 @@ class Volume:
         Raises:
             OutcropError: there is no such axis.
         """
-        self._check_axis(axis)
+        self.check_axis(axis)
         height, width = (length for i, length in enumerate(self.shape) if i != axis)
         return height, width
 
@@ -95,7 +95,6 @@ class Volume:
         """Divide the volume across an axis into slabs for `VolumeReader.slices`.
 
         Args:
-            axis: the axis that is divided.
             budget: largest size of a slab in bytes; a single slice may be larger.
 
         Returns:
@@ -123,7 +122,8 @@ class Volume:
         with self.store.open() as fill:
             yield VolumeReader(self, fill)
 
-    def _check_axis(self, axis: int) -> None:
+    def check_axis(self, axis: int) -> None:
+        """Raise an `OutcropError` if there is no such axis."""
         if axis not in (0, 1, 2):
             names = ", ".join(
                 str(i) if name == PLAIN_AXES[i] else f"{i} ({name})"
@@ -155,15 +155,12 @@ class VolumeReader:
             OutcropError: there is no such axis; the range is outside the volume; the file is
                 damaged, or has integers that float32 cannot represent.
         """
-        shape = (stop - start, *self.volume.slice_shape(axis))
-        corner = [0, 0, 0]
-        corner[axis] = start
-        self._check_range(axis, start, stop)
-        out = np.empty(shape, self.volume.dtype)
-        self._read(np.moveaxis(out, 0, axis), (corner[0], corner[1], corner[2]))
-        return out
+        self.volume.check_axis(axis)
+        first, last = [0, 0, 0], list(self.volume.shape)
+        first[axis], last[axis] = start, stop
+        return np.moveaxis(self.box(first, last, across=axis), axis, 0)
 
-    def box(self, start: Triple, stop: Triple, across: int = 0) -> np.ndarray:
+    def box(self, start: Sequence[int], stop: Sequence[int], across: int = 0) -> np.ndarray:
         """Read a box: `cube[start[0]:stop[0], start[1]:stop[1], start[2]:stop[2]]`.
 
         Args:
@@ -174,32 +171,25 @@ class VolumeReader:
             OutcropError: the box is not inside the volume; the file is damaged, or has integers
                 that float32 cannot represent.
         """
-        for axis in range(3):
-            self._check_range(axis, start[axis], stop[axis])
+        volume = self.volume
+        for low, high, length, name in zip(start, stop, volume.shape, volume.axes, strict=True):
+            if not 0 <= low <= high <= length:
+                raise OutcropError(
+                    volume.title,
+                    f"has no range {low}:{high} along {name}; pass a range from 0 to {length}",
+                )
         shape = np.subtract(stop, start)
-        out = np.empty((shape[across], *np.delete(shape, across)), self.volume.dtype)
+        out = np.empty((shape[across], *np.delete(shape, across)), volume.dtype)
         out = np.moveaxis(out, 0, across)
-        self._read(out, start)
-        return out
-
-    def _read(self, out: np.ndarray, corner: Triple) -> None:
         if not out.size:
-            return
+            return out
         with np.errstate(over="ignore"):
-            self._fill(out, corner)
+            self._fill(out, (start[0], start[1], start[2]))
         if out.dtype.kind == "f":
             for plane in out:
                 if not sum_is_finite(plane):
                     np.copyto(plane, np.nan, where=np.isinf(plane))
-
-    def _check_range(self, axis: int, start: int, stop: int) -> None:
-        length = self.volume.shape[axis]
-        if not 0 <= start <= stop <= length:
-            raise OutcropError(
-                self.volume.title,
-                f"has no range {start}:{stop} along {self.volume.axes[axis]}; pass a range from 0 "
-                f"to {length}",
-            )
+        return out
 
 
 def sum_is_finite(samples: np.ndarray) -> bool:

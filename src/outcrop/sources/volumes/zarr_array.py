@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from math import ceil, prod
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import decoding
 from outcrop.progress import warn
-from outcrop.sources.volumes.cf import CoordinateArray, Packing, axes_of, box_reader
-from outcrop.sources.volumes.volume import Fill, Triple, Volume, check_cube
+from outcrop.sources.volumes.cf import CoordinateArray, PackedStore, Packing, axes_of
+from outcrop.sources.volumes.volume import Volume, check_cube
 
 _ARRAY = ("a Zarr array or group", "copy it again")
 
@@ -45,47 +44,28 @@ def describe_zarr(path: Path) -> Volume:
         name = cubes[0]
         beside, node = node[name.rpartition("/")[0]] if "/" in name else node, arrays[name]
     with decoding(path, *_ARRAY):
-        shape, dtype = check_cube(path, node.shape, np.dtype(node.dtype))
+        stored = np.dtype(node.dtype)
+        shape, _ = check_cube(path, node.shape, stored)
         _check_codecs(path, node)
         _check_stored(path, node)
-        packing = Packing.of(_attributes(node), np.dtype(node.dtype))
-        if not packing.keeps:
-            dtype = packing.dtype(np.dtype(node.dtype))
+        packing = Packing.of(_attributes(node), stored)
         lines = _lines(_parent(path) if beside is None else beside)
         axes, coordinates = axes_of(_dimensions(node), shape, lines)
-        store = ZarrStore(path, name, node.chunks, packing)
-        return Volume(path, "zarr", shape, dtype, axes, store, coordinates)
+        store = PackedStore(path, name, node.chunks, packing, _opened)
+        return Volume(path, "zarr", shape, packing.dtype(stored), axes, store, coordinates)
 
 
-@dataclass(frozen=True)
-class ZarrStore:
-    """The array of a Zarr store that is the volume.
-
-    Attributes:
-        path: the store.
-        name: name of the array in its group; empty if the store is an array.
-        chunks: the box that is decompressed at once.
-        packing: conversion of stored numbers to samples.
-    """
-
-    path: Path
-    name: str
-    chunks: Triple
-    packing: Packing
-
-    @contextmanager
-    def open(self) -> Iterator[Fill]:
-        """Open the array."""
-        node = _open(self.path)
-        array = node[self.name] if self.name else node
-        yield box_reader(self.path, array, self.chunks[0], self.packing)
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Any]:
+    node = _open(path)
+    yield node[name] if name else node
 
 
 def _open(path: Path) -> Any:
     import zarr
 
-    with decoding(path, *_ARRAY), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # metadata without a specification in Zarr
+    # Zarr warns of metadata without a specification.
+    with decoding(path, *_ARRAY), warnings.catch_warnings(action="ignore"):
         return zarr.open(path, mode="r")
 
 
@@ -122,8 +102,7 @@ def _lines(group: Any) -> list[CoordinateArray]:
 
     if group is None:
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other files in the group
+    with warnings.catch_warnings(action="ignore"):  # other files in the group
         members = group.members()
     found = []
     for name, item in members:
@@ -142,8 +121,8 @@ def _arrays(path: Path, group: Any) -> dict[str, Any]:
     """All arrays in a group and its subgroups, by name."""
     import zarr
 
-    with decoding(path, *_ARRAY), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other files in the group
+    # Zarr warns of other files in the group.
+    with decoding(path, *_ARRAY), warnings.catch_warnings(action="ignore"):
         members = group.members(max_depth=None)
     return {name: item for name, item in members if isinstance(item, zarr.Array)}
 
