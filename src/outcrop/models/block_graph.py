@@ -11,8 +11,14 @@ from operator import add
 import numpy as np
 from torch import Tensor, nn
 
-from outcrop.models.recompute import recomputed
-from outcrop.models.residual import Kept, ResidualBlock, ResidualNetwork, ShortcutGroup, pass_block
+from outcrop.models.residual import (
+    Kept,
+    ResidualBlock,
+    ResidualNetwork,
+    ShortcutGroup,
+    pass_block,
+    recomputed,
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +15,6 @@ from torch.utils.module_tracker import ModuleTracker
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork
 
 # Batch normalisation needs several values of a channel, and a 4 × 4 image ends in one.
@@ -90,9 +89,14 @@ def cost_of(
         if number < 1:
             raise OutcropError(f"`{name}`", f"must be at least 1, not {number}")
     network.check_size(size)
-    shallow = replace(network, depth=_depth(network, _enough(network)), survival=1.0)
+    enough = _enough(network)
+    shallow = replace(network, depth=enough * (9 if network.bottleneck else 6) + 2, survival=1.0)
     rest, measured = _measure(shallow, bands, size, classes)
-    blocks = list(_deepen(measured, network.blocks))
+    blocks = [
+        measured[stage * enough + min(k, enough - 1)]
+        for stage in range(3)
+        for k in range(network.blocks)
+    ]
     whole = [rest, *blocks]
     multiply_adds = sum(part.multiply_adds for part in whole)
     saved = sum(
@@ -101,7 +105,7 @@ def cost_of(
     )
     if recompute:
         with torch.device("meta"):
-            module = build(network, bands, classes)
+            module = ResidualNetwork(network, bands, classes)
         module.recompute(recompute)
         activations = _most_kept(rest, blocks, module.segments)
     else:
@@ -125,18 +129,6 @@ def _enough(network: ResidualNet) -> int:
     return min(network.blocks, max(2, 2 ** (network.levels - 3)))
 
 
-def _depth(network: ResidualNet, blocks: int) -> int:
-    return blocks * (9 if network.bottleneck else 6) + 2
-
-
-def _deepen(measured: Sequence[_Part], blocks: int) -> Iterator[_Part]:
-    """The blocks of all stages, from a network with fewer blocks in each."""
-    shallow = len(measured) // 3
-    for stage in range(3):
-        for k in range(blocks):
-            yield measured[stage * shallow + min(k, shallow - 1)]
-
-
 def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) -> int:
     """Maximum number of bytes kept for one image, with recomputed `segments`.
 
@@ -157,7 +149,7 @@ def _measure(
 ) -> tuple[_Part, tuple[_Part, ...]]:
     """The cost outside the blocks, and of each block."""
     with torch.device("meta"):
-        module = build(network, bands, classes).train()
+        module = ResidualNetwork(network, bands, classes).train()
         images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
     multiply_adds = _multiply_adds(module, images)
     entering, kept = _entering(module, images), _kept(module, images)

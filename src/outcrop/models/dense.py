@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from outcrop.models.block_graph import block_graph
-from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork, ShortcutGroup, crop_corner
 
 
@@ -215,7 +214,7 @@ def _folded(network: ResidualNetwork) -> ResidualNetwork:
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         bands = network.stem.get_parameter("conv.weight").shape[1]
-        copy = build(description, bands, network.linear.out_features).to(device).eval()
+        copy = ResidualNetwork(description, bands, network.linear.out_features).to(device).eval()
         copy.load_state_dict(network.state_dict())
         for module in list(copy.modules()):
             if isinstance(module, nn.Sequential):

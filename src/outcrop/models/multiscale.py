@@ -161,12 +161,6 @@ class MultiScaleNetwork(nn.Module):
                 copy.near.first.weight.copy_(copy.near.first.weight[:, order])
         return copy
 
-    def recompute(self, blocks: int) -> None:
-        """Do nothing: the network is too small for recomputation."""
-
-    def compile_blocks(self) -> None:
-        """Do nothing: the network has no blocks."""
-
     def _around(self, images: Tensor, side: int, height: int, width: int) -> Tensor:
         """Inputs of the windows of `side` pixels around the pixels."""
         top, left = (length // 2 - side // 2 for length in self.size)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
 from outcrop.models.architectures import Network, network_json, network_of_json
-from outcrop.models.factory import build
-from outcrop.models.network import NetworkModule
+from outcrop.models.factory import NetworkModule, build
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device

@@ -16,9 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, Network
-from outcrop.models.factory import build
+from outcrop.models.factory import NetworkModule, build
 from outcrop.models.multiscale import MultiScaleNetwork
-from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
@@ -98,9 +97,11 @@ class Learner:
         self.evaluated: NetworkModule = (
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
-        self.module.recompute(machine.recompute)
-        if compiles(machine.compile, group.device):
-            self.module.compile_blocks()
+        compiled = compiles(machine.compile, group.device)
+        if isinstance(self.module, ResidualNetwork):
+            self.module.recompute(machine.recompute)
+            if compiled:
+                self.module.compile_blocks()
         self._join()
         self.optimiser = optimiser_of(recipe, self.module)
         # A block that is dropped in the first step has no gradient, and fused optimisers need

@@ -12,7 +12,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
 from outcrop.models.block_graph import block_graph, divide, keep_only, run_blocks
-from outcrop.models.network import NetworkModule
+from outcrop.models.factory import NetworkModule
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import Learner, Named, Record
