@@ -54,7 +54,9 @@ def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = Fa
             elif tensor.is_floating_point() and tensor.ndim == 1:
                 tensor.normal_(0, 0.3)
     normal = Normalisation((1000.0, -3.0), (200.0, 0.5))
-    return Classifier(network, module.eval(), CLASSES, ("red", "nir"), normal, size, flip)
+    return Classifier(
+        network, module.eval(), normal, flip, classes=CLASSES, bands=("red", "nir"), size=size
+    )
 
 
 def some_images(n: int, size=(8, 8)) -> np.ndarray:

@@ -236,15 +236,6 @@ def _keep_lines(path: Path, count: int) -> None:
         temporary.write_text("".join(lines[:count]), encoding="utf-8")
 
 
-def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
-    """The epochs of a run.
-
-    Raises:
-        OutcropError: the file is missing or damaged.
-    """
-    return read_lines(path, EpochMetrics)
-
-
 def read_lines(path: Path, kind: type[Line]) -> tuple[Line, ...]:
     """Read a file of JSON lines, one dataclass for each of the epochs 1, 2 and so on.
 

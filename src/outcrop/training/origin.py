@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from outcrop.patches.positions import in_slice
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.reading import Reading
 from outcrop.sources.volumes.volume import PLAIN_AXES
-from outcrop.typed import typed
 
 _LEVELS = (0.0, 1.0, 50.0, 99.0, 100.0)
 _PIXELS = 4_000_000
@@ -96,19 +94,6 @@ class TrainedOn:
         if reading.resolution in ("finest", "coarsest") or not self.pixel:
             return reading
         return replace(reading, resolution=f"{self.pixel[0][0]:.6g}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `from_json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrainedOn:
-        """The instance from the result of `to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: the content is something else.
-        """
-        return typed(cls, content, "trained_on")
 
 
 def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:

@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from outcrop.errors import OutcropError
-from outcrop.models.architectures import MultiScaleNet, Network
+from outcrop.models.architectures import MultiScaleNet, Network, check
 from outcrop.typed import typed
 
 LabelOf = Literal["pixel", "image"]
@@ -80,7 +79,6 @@ class Augmentation:
             ("jitter", self.jitter is None or 0 <= self.jitter <= 2, "0 (off) to 2"),
             ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
             ("cutout", self.cutout >= 0, "0 (off) or more"),
-            ("label_of", self.label_of in ("auto", "pixel", "image"), "auto, pixel or image"),
             ("neighbourhood", self.neighbourhood >= 0, "0 (off) or more"),
             ("slices", self.slices >= 0, "0 (off) or more"),
         )
@@ -131,14 +129,6 @@ class Machine:
             self,
             "machine",
             ("devices", self.devices >= 1, "1 or more"),
-            ("strategy", self.strategy in ("ddp", "pipeline"), "ddp or pipeline"),
-            (
-                "precision",
-                self.precision in ("auto", "32-true", "bf16-mixed"),
-                "auto, 32-true or bf16-mixed",
-            ),
-            ("compile", self.compile in ("auto", "always", "never"), "auto, always or never"),
-            ("capture", self.capture in ("auto", "never"), "auto or never"),
             ("recompute", self.recompute >= 0, "0 (off) or more"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             (
@@ -233,12 +223,6 @@ class Recipe:
             ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
             ("batch", self.batch is None or self.batch >= 4, "4 or more"),
             (
-                "class_balance",
-                self.class_balance in (None, *get_args(ClassBalance)),
-                "none, sqrt or full",
-            ),
-            ("solver", self.solver in (None, "sgd", "adamw"), "sgd or adamw"),
-            (
                 "learning_rate",
                 self.learning_rate is None or 0 < self.learning_rate < math.inf,
                 "above 0",
@@ -250,11 +234,6 @@ class Recipe:
                 "weight_decay",
                 self.weight_decay is None or 0 <= self.weight_decay < math.inf,
                 "0 or more",
-            ),
-            (
-                "schedule",
-                self.schedule in ("cosine", "step", "one-cycle"),
-                "cosine, step or one-cycle",
             ),
             (
                 "milestones",
@@ -422,19 +401,3 @@ def _size(text: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB)", text.strip())
     bytes_ = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     return bytes_ or None
-
-
-def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
-    """Check the range of settings.
-
-    Args:
-        settings: a dataclass.
-        what: its name in the error message.
-        rules: for each field its name, whether its value is valid, and the valid range.
-
-    Raises:
-        OutcropError: an invalid value.
-    """
-    for name, good, range_ in rules:
-        if not good:
-            raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")

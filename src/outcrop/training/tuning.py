@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -189,9 +189,8 @@ def candidates(
         add("gain 0.2", given, gain=0.2)
         add("jitter 0.3", given, jitter=0.3)
         add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
-        add(
-            f"weight decay {10 * usual.weight_decay:g}", given, weight_decay=10 * usual.weight_decay
-        )
+        decay = 10 * usual.weight_decay
+        add(f"weight decay {decay:g}", given, weight_decay=decay)
     elif isinstance(given, UserNet):
         usual = suited(recipe, given)
         add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
@@ -256,17 +255,11 @@ def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
 
     The first setting is the one that the variant tests.
     """
-    augmentation, names = recipe.augmentation, {item.name for item in fields(Recipe)}
-    moved = {
-        name: value
-        for name, value in settings.items()
-        if name not in names and getattr(augmentation, name) is None
-    }
-    plain = {
-        name: value
-        for name, value in settings.items()
-        if name in names and getattr(recipe, name) is None
-    }
+    augmentation = recipe.augmentation
+    moved, plain = (
+        {name: value for name, value in settings.items() if getattr(holder, name, value) is None}
+        for holder in (augmentation, recipe)
+    )
     if next(iter(settings)) not in moved | plain:
         return None
     return replace(recipe, augmentation=replace(augmentation, **moved), **plain)
