@@ -35,7 +35,7 @@ Factory = Callable[[int, int], "nn.Module"]
 """A function of the numbers of bands and classes that returns a user's network."""
 
 
-def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
+def check(settings: object, what: str, *rules: tuple[str, bool, str]) -> None:
     """Check the range of settings, and that fields of a `Literal` type have one of its values.
 
     Args:
@@ -57,7 +57,7 @@ def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
 
 @cache
 def _rules_for_words(kind: Any) -> list[tuple[str, tuple[str | None, ...], str]]:
-    """Name, valid values and valid range of each field whose type is a `Literal`, or that or None."""
+    """Name, values and range of each field whose type is a `Literal`, or a `Literal` or None."""
     found = []
     for name, hint in get_type_hints(kind).items():
         options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

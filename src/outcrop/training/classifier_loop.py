@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,12 +14,11 @@ from torch.nn import functional as F
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.accumulator import ScoreAccumulator, merge, scores
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import peak_memory
-from outcrop.training.log import EpochMetrics, EpochResult, Log, score
-from outcrop.training.loop import Advance, EpochSummary, Loop, Saver
+from outcrop.training.log import EpochMetrics, EpochResult, Log, SideScores, score
+from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel import Learner
 from outcrop.training.pictures import Pictures
@@ -150,6 +150,56 @@ class ClassifierLoop(Loop):
         if self.graph and isinstance(self.learner.network, ResidualNet):
             images, _ = next(training.batches([training.all[:1]]))
             log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
+
+
+@dataclass
+class ScoreAccumulator:
+    """Losses and predictions of an epoch so far, in one process.
+
+    Attributes:
+        losses: sum of the losses of the images of each part.
+        predicted, truth: predicted and true classes of the images of each part.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    predicted: list[Tensor] = field(default_factory=list)
+    truth: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add one part; nothing is copied from the device."""
+        self.losses.append(loss.detach() * len(labels))
+        logits = logits.detach()
+        if logits.ndim == 3:  # of members
+            logits = logits.log_softmax(dim=2).mean(dim=1)
+        self.predicted.append(logits.argmax(dim=1))
+        self.truth.append(labels)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The content as tensors on the CPU, for a checkpoint; empty before the first part."""
+        if not self.losses:
+            return {}
+        return {
+            "losses": torch.stack(self.losses).cpu(),
+            "predicted": torch.cat(self.predicted).cpu(),
+            "truth": torch.cat(self.truth).cpu(),
+        }
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> ScoreAccumulator:
+        """The accumulator from the result of `tensors`."""
+        if not tensors:
+            return cls()
+        there = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return cls(list(there["losses"].unbind()), [there["predicted"]], [there["truth"]])
+
+
+def scores(tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> SideScores:
+    """Scores of all images in an accumulator.
+
+    The losses are summed exactly, so that the order of parts and processes has no effect.
+    """
+    mean = math.fsum(tensors["losses"].tolist()) / len(tensors["truth"])
+    return score(mean, tensors["truth"], tensors["predicted"], classes)
 
 
 def _note(metrics: EpochMetrics) -> str:

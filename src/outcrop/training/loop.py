@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from outcrop.errors import OutcropError
+from outcrop.errors import OutcropError, Stopped
 from outcrop.progress import follow
-from outcrop.training.accumulator import merge
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from outcrop.training.interrupt import Request, requests
 from outcrop.training.log import Log, Metrics, open_log
 from outcrop.training.parallel import ProcessGroup
 from outcrop.training.pictures import Pictures
@@ -43,6 +45,12 @@ class Accumulator(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """The content as tensors on the CPU, for a checkpoint; empty before the first step."""
+
+
+def merge(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of the accumulators of several processes, as those of one."""
+    filled = [part for part in parts if part]
+    return {name: torch.cat([part[name] for part in filled]) for name in filled[0]}
 
 
 @dataclass(frozen=True)
@@ -186,3 +194,53 @@ class Saver:
             self.request.obey(
                 f"{self.folder}: stopped after epoch {epoch}{f' and {step} steps' if step else ''}"
             )
+
+
+class Request:
+    """A pending Ctrl-C or SIGTERM of this process.
+
+    Schedulers send SIGTERM some seconds before they kill a process.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def obey(self, what: str) -> None:
+        """End the training after a checkpoint.
+
+        Args:
+            what: the state that was saved, for the message.
+
+        Raises:
+            KeyboardInterrupt: it was Ctrl-C.
+            Stopped: it was SIGTERM.
+        """
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Stopped(f"{what}; the same command with `resume=True` goes on")
+
+
+@contextmanager
+def requests() -> Iterator[Request]:
+    """Defer Ctrl-C and SIGTERM while the block runs; a second Ctrl-C ends it at once.
+
+    Signals can be deferred in the main thread only.
+    """
+    request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        request.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
