@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib import import_module
 from itertools import chain
 from math import prod
@@ -35,7 +34,7 @@ Factory = Callable[[int, int], "nn.Module"]
 """A function of the numbers of bands and classes that returns a user's network."""
 
 
-def check(settings: object, what: str, *rules: tuple[str, bool, str]) -> None:
+def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
     """Check the range of settings, and that fields of a `Literal` type have one of its values.
 
     Args:
@@ -55,7 +54,6 @@ def check(settings: object, what: str, *rules: tuple[str, bool, str]) -> None:
             raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")
 
 
-@cache
 def _rules_for_words(kind: Any) -> list[tuple[str, tuple[str | None, ...], str]]:
     """Name, values and range of each field whose type is a `Literal`, or a `Literal` or None."""
     found = []

@@ -356,7 +356,7 @@ class FittedBaseline:
         path = Path(folder) / FILE
         with decoding(path, "a classical model", "train the model anew"):
             archive = path.read_bytes()
-            described = {key: description[key] for key in _DESCRIBED}
+            described = {key: part for key, part in description.items() if key != "identity"}
             if _identity(described, archive) != description["identity"]:
                 raise ValueError("its checksum is not that of its description")
             version = str(described["scikit_learn"])
@@ -414,12 +414,6 @@ class _Recipe:
     decides: bool = False
 
 
-_DESCRIBED = (
-    "name", "features", "own_estimator", "decides", "present", "classes", "width", "settings",
-    "temperature", "scikit_learn",
-)  # fmt: skip
-
-
 def _identity(described: Mapping[str, Any], archive: bytes) -> str:
     plain = json.dumps([described, content_hash(archive)], sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()
@@ -450,10 +444,7 @@ _RECIPES: Mapping[str, _Recipe] = {
     "maximum likelihood": _Recipe(
         estimator=_gaussians,
         grid=lambda features: [
-            {
-                "gaussian__shrinkage": [0.3, 0.1, 0.7, 1.0],
-                "gaussian__ridge": [0.5, 0.1, 1.0],
-            },
+            {"gaussian__shrinkage": [0.3, 0.1, 0.7, 1.0], "gaussian__ridge": [0.5, 0.1, 1.0]},
             {"gaussian__shrinkage": [0.0]},
         ],
         decides=True,
@@ -574,10 +565,7 @@ def _untuned(baseline: Baseline) -> _Recipe:
         draws = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
         return copy.set_params(**dict.fromkeys(draws, seed))
 
-    return _Recipe(
-        estimator=seeded,
-        grid=lambda features: [{}],
-    )
+    return _Recipe(estimator=seeded, grid=lambda features: [{}])
 
 
 def _gives_scores(estimator: Any) -> bool:

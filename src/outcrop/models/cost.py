@@ -152,7 +152,7 @@ def _measure(
         module = ResidualNetwork(network, bands, classes).train()
         images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
     multiply_adds = _multiply_adds(module, images)
-    entering, kept = _entering(module, images), _kept(module, images)
+    entering, kept = _memory(module, images)
     blocks = {
         name: _Part(
             parameters=_parameters(block),
@@ -192,30 +192,19 @@ def _multiply_adds(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
     }
 
 
-def _entering(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes of the input of each block for one image, by its name."""
-    found = {}
+def _memory(module: ResidualNetwork, images: Tensor) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of the input of each block for one image, and bytes that are kept for its gradients.
 
-    def remember(name: str, inputs: tuple[Tensor, ...]) -> None:
-        found[name] = inputs[0].nbytes // len(images)
-
-    hooks = [
-        block.register_forward_pre_hook(lambda _, inputs, name=name: remember(name, inputs))
-        for name, block in _blocks(module).items()
-    ]
-    with torch.no_grad():
-        module(images)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes that are kept for the gradients of one image, by the name of the block that keeps them
-    first; "" for those outside the blocks."""
+    Both by the name of the block: the one that keeps a tensor first, or "" outside the blocks.
+    """
     names = {f"{type(module).__name__}.{name}": name for name in _blocks(module)}
+    entering: dict[str, int] = {}
     kept = dict.fromkeys(["", *names.values()], 0)
     seen = {tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())}
+    for name, block in _blocks(module).items():
+        block.register_forward_pre_hook(
+            lambda _, inputs, name=name: entering.update({name: inputs[0].nbytes // len(images)})
+        )
 
     def remember(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -231,7 +220,7 @@ def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
         saved_tensors_hooks(remember, lambda tensor: tensor),
     ):
         module(images)
-    return {name: bytes_ // len(images) for name, bytes_ in kept.items()}
+    return entering, {name: bytes_ // len(images) for name, bytes_ in kept.items()}
 
 
 def short(number: float, base: int = 1000) -> str:

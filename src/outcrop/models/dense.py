@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from outcrop.models.block_graph import block_graph
+from outcrop.models.multiscale import window_means
 from outcrop.models.residual import ResidualBlock, ResidualNetwork, ShortcutGroup, crop_corner
 
 
@@ -86,7 +87,7 @@ class Dense:
         s, found = self.stride, None
         x = x[:, :, self._corner[0] :, self._corner[1] :]
         for row, column, units in _phases(self._chain, x, (), (0, 0), 1):
-            part = _mean(last(self.network.rectified(units)), self.units)
+            part = window_means(last(self.network.rectified(units)), *self.units)
             if found is None:
                 n, channels, tall, wide = part.shape
                 found = part.new_empty(n, channels, tall * s, wide * s)
@@ -199,12 +200,6 @@ def _take(
     stay = len(around) - step.closes
     ends = [one.end(*map(step.length, x.shape[2:])) for one in around[stay:]]
     return step.run(x, reduce(add, ends) if ends else None), around[:stay]
-
-
-def _mean(x: Tensor, units: tuple[int, int]) -> Tensor:
-    """The mean of every window of this size, separately along rows and columns."""
-    tall, wide = units
-    return F.avg_pool2d(F.avg_pool2d(x, (tall, 1), 1), (1, wide), 1)
 
 
 def _folded(network: ResidualNetwork) -> ResidualNetwork:

@@ -173,8 +173,8 @@ class MultiScaleNetwork(nn.Module):
             images = F.conv2d(images, self.components[:, :, None, None])
         for side in self.windows:
             window = self._around(images, side, height, width)
-            mean = _mean(window, side)
-            variance = _mean(window.square(), side) - mean.square()
+            mean = window_means(window, side, side)
+            variance = window_means(window.square(), side, side) - mean.square()
             means.append(mean)
             deviations.append((variance.clamp_min(0).sqrt() + _FLOOR).log())
         return torch.cat(means + deviations, dim=1)
@@ -231,11 +231,13 @@ class Near(nn.Module):
 
     def __init__(self, bands: int, classes: int, channels: int = 16) -> None:
         super().__init__()
-        few = min(bands, _COMPONENTS)
-        self.first = nn.Conv2d(bands, few if bands > few else channels, 1 if bands > few else 3,
-                               bias=bands > few)  # fmt: skip
-        self.fewer = bands > few
-        inputs = [few, *[channels] * 3] if self.fewer else [channels] * 3
+        self.fewer = bands > _COMPONENTS
+        inputs = [channels] * 3
+        if self.fewer:
+            self.first = nn.Conv2d(bands, _COMPONENTS, 1)
+            inputs = [_COMPONENTS, *inputs]
+        else:
+            self.first = nn.Conv2d(bands, channels, 3, bias=False)
         self.convolutions = nn.ModuleList(nn.Conv2d(one, channels, 3, bias=False) for one in inputs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
         self.last = nn.Conv2d(channels, classes, 1)
@@ -261,6 +263,6 @@ def _joined(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack(views).mean(dim=0)
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """The mean of every square window, separately along rows and columns."""
-    return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1), (1, side), 1)
+def window_means(x: Tensor, tall: int, wide: int) -> Tensor:
+    """The mean of every window of `tall` rows and `wide` columns, first along columns."""
+    return F.avg_pool2d(F.avg_pool2d(x, (tall, 1), 1), (1, wide), 1)

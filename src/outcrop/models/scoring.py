@@ -91,25 +91,18 @@ class Scorer:
         expected = (rows, len(self.estimator.classes_))
         two = self.decides and expected[1] == 2
         if found.shape != expected and not (two and found.shape in ((rows,), (rows, 1))):
-            raise OutcropError(
-                self.name,
-                f"its {what} gives an array of shape {found.shape} instead of {expected}; "
-                "correct it or take another classifier",
-            )
-        if not np.isfinite(found).all():
-            raise OutcropError(
-                self.name,
-                f"its {what} gives NaN or infinity; correct it or take another classifier",
-            )
-        if not self.decides and not (
-            (found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-3)
-        ):
-            raise OutcropError(
-                self.name,
-                "its predict_proba gives rows that are no probabilities (negative, or not 1 in "
-                "sum); correct it or take another classifier",
-            )
-        return _two_columns(found) if two else found
+            wrong = f"an array of shape {found.shape} instead of {expected}"
+        elif not np.isfinite(found).all():
+            wrong = "NaN or infinity"
+        elif self.decides:
+            return _two_columns(found) if two else found
+        elif (found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-3):
+            return found
+        else:
+            wrong = "rows that are no probabilities (negative, or not 1 in sum)"
+        raise OutcropError(
+            self.name, f"its {what} gives {wrong}; correct it or take another classifier"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from outcrop.training.folder import (
     read_config,
     start,
 )
-from outcrop.training.memory import full_memory_explained
+from outcrop.training.memory import full_memory_as, remedies
 from outcrop.training.messages import log_class_balance, log_shifts, log_training
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
@@ -305,7 +306,8 @@ def _train(
             training = load_pictures(patches, split.train, device, cutter, weights)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
-        with full_memory_explained(network, recipe, patches.size, device):
+        advice = partial(remedies, network, recipe, patches.size, device)
+        with full_memory_as(recipe.batch, device, advice):
             learner = make_learner(
                 network, recipe, patches, group, None if first is None else first.tensors
             )

@@ -189,38 +189,24 @@ class Saver:
 
     def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
         """End the training after a signal, now that the checkpoint is written."""
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
         if asked > 1:
-            self.request.signal = asked
-            self.request.obey(
-                f"{self.folder}: stopped after epoch {epoch}{f' and {step} steps' if step else ''}"
+            steps = f" and {step} steps" if step else ""
+            raise Stopped(
+                f"{self.folder}: stopped after epoch {epoch}{steps}; the same command with "
+                "`resume=True` goes on"
             )
 
 
+@dataclass
 class Request:
     """A pending Ctrl-C or SIGTERM of this process.
 
     Schedulers send SIGTERM some seconds before they kill a process.
     """
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    def obey(self, what: str) -> None:
-        """End the training after a checkpoint.
-
-        Args:
-            what: the state that was saved, for the message.
-
-        Raises:
-            KeyboardInterrupt: it was Ctrl-C.
-            Stopped: it was SIGTERM.
-        """
-        if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Stopped(f"{what}; the same command with `resume=True` goes on")
+    signal: int | None = None
 
 
 @contextmanager

@@ -19,23 +19,6 @@ _LARGE = 64
 
 
 @contextmanager
-def full_memory_explained(
-    network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device
-) -> Iterator[None]:
-    """Turn an error of full memory into one that names the settings to change.
-
-    Args:
-        size: height and width of an image in pixels.
-
-    Raises:
-        OutcropError: memory was full.
-    """
-    settled = suited(recipe, network)
-    with full_memory_as(settled.batch, device, lambda: remedies(network, settled, size, device)):
-        yield
-
-
-@contextmanager
 def full_memory_as(batch: int, device: torch.device, remedy: Callable[[], str]) -> Iterator[None]:
     """Turn an error of full memory into one with a remedy.
 
@@ -66,7 +49,11 @@ def _is_full(error: Exception) -> bool:
 
 
 def remedies(network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device) -> str:
-    """The settings that save memory and are not used yet, with values."""
+    """The settings that save memory and are not used yet, with values.
+
+    Args:
+        size: height and width of an image in pixels.
+    """
     machine = recipe.machine
     options = smaller_parts(suited(recipe, network).batch, machine)
     if not isinstance(network, ResidualNet):

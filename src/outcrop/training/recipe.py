@@ -313,6 +313,14 @@ class Settled(Recipe):
 
 
 _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
+_MULTI_SCALE = Settled(
+    epochs=45,
+    batch=64,
+    class_balance="full",
+    solver="adamw",
+    learning_rate=3e-3,
+    weight_decay=0.01,
+)
 
 
 def suited(recipe: Recipe, network: Network) -> Settled:
@@ -323,7 +331,7 @@ def suited(recipe: Recipe, network: Network) -> Settled:
     (45, 32)
     """
     multi_scale = isinstance(network, MultiScaleNet)
-    usual = _of_multi_scale() if multi_scale else Settled()
+    usual = _MULTI_SCALE if multi_scale else Settled()
     solver = recipe.solver or usual.solver
     rate, decay = _RATES[solver]
     if multi_scale and solver == usual.solver:
@@ -343,17 +351,6 @@ def suited(recipe: Recipe, network: Network) -> Settled:
         # Its matrices are too small for a gain by bfloat16.
         chosen["machine"] = replace(recipe.machine, precision="32-true")
     return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
-
-
-def _of_multi_scale() -> Settled:
-    return Settled(
-        epochs=45,
-        batch=64,
-        class_balance="full",
-        solver="adamw",
-        learning_rate=3e-3,
-        weight_decay=0.01,
-    )
 
 
 REMOVED: Mapping[str, str] = {"fit_batch": "set the number of patches with batch instead"}
