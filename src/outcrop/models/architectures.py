@@ -391,15 +391,12 @@ class UserNet:
         """The network of a function, or copies of a module."""
         from torch import nn
 
-        name, function = f"{make.__module__}:", make
+        function: Factory
         if isinstance(make, nn.Module):
-            module, name = make, name + type(make).__qualname__
-
-            def function(bands: int, classes: int) -> nn.Module:
-                return deepcopy(module)
-
+            what, function = type(make).__qualname__, lambda bands, classes: deepcopy(make)
         else:
-            name += make.__qualname__
+            what, function = make.__qualname__, make
+        name = f"{make.__module__}:{what}"
         _named_here[name] = function
         return cls(name, function)
 

@@ -46,14 +46,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Part:
-    """The cost of one block, or of everything outside the blocks.
+    """The cost of one block, or of everything outside the blocks, for one image.
 
     Attributes:
-        parameters: number of learnt numbers.
-        multiply_adds: multiply-adds for one image.
         residual: multiply-adds that a dropped block saves.
-        entering: bytes of the input for one image.
-        kept: bytes that are kept for the gradients, for one image.
+        entering: bytes of the input.
+        kept: bytes that are kept for the gradients.
     """
 
     parameters: int
@@ -73,9 +71,8 @@ def cost_of(
 
     Args:
         network: description of the network.
-        bands: number of bands of an image.
+        bands, classes: number of bands of an image, and of classes.
         size: height and width of an image in pixels.
-        classes: number of classes.
         recompute: as in `ResidualNetwork.recompute`.
 
     Raises:

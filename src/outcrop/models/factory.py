@@ -23,8 +23,7 @@ def build(
 
     Args:
         network: its description.
-        bands: number of bands of a patch.
-        classes: number of classes.
+        bands, classes: number of bands of a patch, and of classes.
         size: height and width of a patch. Default: the widest window of a multi-scale network.
 
     Returns:

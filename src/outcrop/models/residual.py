@@ -60,12 +60,7 @@ class ResidualBlock(nn.Module):
     compiled: Callable[..., Tensor] | None = None
 
     def __init__(
-        self,
-        network: ResidualNet,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        index: int,
+        self, network: ResidualNet, inputs: int, outputs: int, stride: int, index: int
     ) -> None:
         super().__init__()
         self.original = network.order == "original"
@@ -413,23 +408,16 @@ def _stages(network: ResidualNet, widths: Sequence[int]) -> ShortcutGroup:
     stages: dict[str, Unit] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
         stride = network.stride_of(number)
-        blocks = [
-            ResidualBlock(
-                network,
-                inputs if k == 0 else outputs,
-                outputs,
-                stride if k == 0 else 1,
-                index=number * n + k,
-            )
-            for k in range(n)
-        ]
-        units = {f"block{k}": block for k, block in enumerate(blocks, start=1)}
+        units = {"block1": ResidualBlock(network, inputs, outputs, stride, number * n)}
+        for k in range(1, n):
+            block = ResidualBlock(network, outputs, outputs, 1, number * n + k)
+            units[f"block{k + 1}"] = block
         stages[f"stage{number + 1}"] = _divide(
             network, units, network.levels - 3, inputs, outputs, stride
         )
-    root = (
-        _outer(network, widths[0], widths[-1], 2**network.halvings) if network.levels >= 2 else None
-    )
+    root = None
+    if network.levels >= 2:
+        root = _outer(network, widths[0], widths[-1], 2**network.halvings)
     return ShortcutGroup(stages, root)
 
 

@@ -83,13 +83,12 @@ def draw(
     random: np.random.Generator,
     lying: np.ndarray | None = None,
 ) -> Moves:
-    """Random geometric changes for `n` images of `size`.
+    """Random geometric changes for `n` images of `size`, by a settled augmentation.
 
     All random numbers are drawn for every augmentation, so that switching one part off does not
     change the others.
 
     Args:
-        augmentation: result of `settled`.
         lying: bool, `n`, images whose vertical runs along their rows: they are flipped vertically.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
@@ -113,11 +112,7 @@ def draw(
 def draw_gains(
     augmentation: Augmentation, n: int, bands: int, random: np.random.Generator
 ) -> Tensor:
-    """Random gains for `n` images, float32, `n × bands × 1 × 1`.
-
-    Args:
-        augmentation: result of `settled`.
-    """
+    """Random gains for `n` images by a settled augmentation, float32, `n × bands × 1 × 1`."""
     gain = augmentation.gain or 0.0
     drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
     return torch.from_numpy(drawn.astype(np.float32))
@@ -147,12 +142,9 @@ def draw_jitter(
     random: np.random.Generator,
     device: torch.device,
 ) -> Jitter | None:
-    """Random factors and offsets for `n` images; None without jitter.
+    """Random factors and offsets for `n` images by a settled augmentation; None without jitter.
 
     The random numbers are drawn in any case.
-
-    Args:
-        augmentation: result of `settled`.
     """
     drawn = torch.from_numpy(random.standard_normal((2, n, bands, 1, 1), np.float32))
     factor, offset = drawn.to(device)

@@ -93,6 +93,7 @@ class Epoch:
         class_balance: as in `Recipe`.
 
     Attributes:
+        number: number of the epoch, from 0.
         steps: number of steps of the optimiser.
         kept_share: share of the blocks that are computed, over all steps.
     """
@@ -114,7 +115,7 @@ class Epoch:
         patches = pictures.patches
         augmentation = settled(recipe.augmentation, patches)
         device = pictures.labels.device
-        self._number, self._recipe, self._parts = number, recipe, parts
+        self.number, self._recipe, self._parts = number, recipe, parts
         self._pictures, self._normalisation = pictures, normalisation
         self._order = random.permutation(n)
         if class_balance != "none":
@@ -152,11 +153,8 @@ class Epoch:
         mine = [part for parts in slices[first:] for part in parts[rank::world]]
         seen = self._moved(mine, self._at_once if world == 1 else 1)
         for number in range(first, self.steps):
-            yield Step(
-                number,
-                self._kept[number],
-                self._augmented(number, slices[number], rank, world, seen),
-            )
+            parts = self._augmented(number, slices[number], rank, world, seen)
+            yield Step(number, self._kept[number], parts)
 
     @property
     def _at_once(self) -> int:
@@ -197,7 +195,7 @@ class Epoch:
         for k in range(rank, len(parts), world):
             images, labels = next(seen)
             augmentation = self._recipe.augmentation
-            seeds = (self._recipe.seed, self._number, step, k)
+            seeds = (self._recipe.seed, self.number, step, k)
             if augmentation.noise:
                 images = add_noise(images, augmentation.noise, generator(images.device, *seeds))
             if augmentation.cutout:

@@ -66,25 +66,13 @@ class ClassifierLoop(Loop):
     ) -> EpochSummary:
         started = time.perf_counter()
         learner = self.learner
-        plan = Epoch(
-            begun.epoch,
-            self.recipe,
-            learner.network,
-            training,
-            self.normalisation,
-            learner.parts,
-            self.recipe.class_balance,
-        )
+        plan = learner.plan(begun.epoch, training, self.normalisation)
         accumulator = self._train(plan, begun, saver, advance)
         train_scores = scores(merge(self.group.all_gather(accumulator.tensors())), self.classes)
         trained = time.perf_counter()
         loss, found = self.evaluate(validation)
-        predicted = found.argmax(dim=1)
-        judged = (
-            score(loss, validation.labels.cpu(), predicted, self.classes)
-            if len(validation)
-            else None
-        )
+        truth, predicted = validation.labels.cpu(), found.argmax(dim=1)
+        judged = score(loss, truth, predicted, self.classes) if len(validation) else None
         with self.group.all_or_none():
             if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
                 raise OutcropError(
@@ -107,7 +95,7 @@ class ClassifierLoop(Loop):
 
         def draw(log: Log) -> None:
             if draws:
-                log.confusion(metrics.epoch, validation.labels.cpu(), predicted, self.classes)
+                log.confusion(metrics.epoch, truth, predicted, self.classes)
 
         return EpochSummary(metrics, _note(metrics), _line(metrics, self.epochs), draw)
 
@@ -131,16 +119,10 @@ class ClassifierLoop(Loop):
         self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance
     ) -> ScoreAccumulator:
         """One pass over the training side; losses stay on the device until its end."""
-        learner = self.learner
         accumulator = ScoreAccumulator.of(
             begun.below("tally") if self.group.first else {}, self.group.device
         )
-        learner.module.train()
-        for step in plan.walk(begun.step, learner.rank, learner.world):
-            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
-            done = begun.epoch + (step.number + 0.5) / plan.steps
-            learner.set_learning_rate(self.recipe.learning_rate_at(done))
-            learner.step(step, accumulator.add)
+        for step in self.learner.steps(plan, accumulator.add, begun.step):
             advance(1 / plan.steps)
             if step.number + 1 < plan.steps:
                 saver.between(begun.epoch, step.number + 1, accumulator)

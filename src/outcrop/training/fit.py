@@ -44,10 +44,7 @@ def fit_classical(
         folder: output folder, written completely or not at all: configuration, split, predictions
             of the validation side, area of applicability, model.
         seed: random seed of the folds of tuning and of the classifier.
-        held_out: out-of-fold predictions of a cross-validation, for a model that is fitted to all
-            patches; they replace the predictions of the validation side.
-        folds: folds of this cross-validation: the area of applicability compares the held-out
-            patches of each fold with its training patches.
+        held_out, folds: as in `outcrop.training.engine.train`.
         resume: return the run in `folder`, if there is one with the same settings.
 
     Raises:

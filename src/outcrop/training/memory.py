@@ -20,11 +20,7 @@ _LARGE = 64
 
 @contextmanager
 def full_memory_as(batch: int, device: torch.device, remedy: Callable[[], str]) -> Iterator[None]:
-    """Turn an error of full memory into one with a remedy.
-
-    Args:
-        batch: batch size of the training.
-        remedy: returns the settings to change.
+    """Turn an error of full memory into one with the settings to change, which `remedy` returns.
 
     Raises:
         OutcropError: memory was full.

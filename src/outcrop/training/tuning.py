@@ -28,7 +28,6 @@ from outcrop.patches.positions import Positions
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import follow, silence
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
-from outcrop.training.batches import Epoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.normalise import learn_normalisation
@@ -111,11 +110,7 @@ class Tuned:
         return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
 
     def to_json(self, tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The entry in `config.json` of a run.
-
-        Args:
-            given: result of `given_json`.
-        """
+        """The entry in `config.json` of a run; `given` is the result of `given_json`."""
         return {
             **asdict(tuning),
             "given": given,
@@ -199,18 +194,9 @@ def candidates(
 
 
 def choices(
-    network: Network | None,
-    recipe: Recipe,
-    patches: PatchSet,
-    tuning: Tuning,
-    apart: bool = False,
+    network: Network | None, recipe: Recipe, patches: PatchSet, tuning: Tuning, apart: bool = False
 ) -> tuple[list[Variant], tuple[Variant, ...]]:
-    """The variants that are trained, and the parts that are evaluated with the first of them.
-
-    Args:
-        network: given network; None: the choice is free.
-        apart: as in `candidates`.
-    """
+    """The `candidates` that are trained, and the parts that are evaluated with the first one."""
     variants = candidates(network, recipe, patches, apart)[: max(1, tuning.trials)]
     return variants, () if network else parts_of(variants[0], min(patches.size))
 
@@ -467,15 +453,9 @@ def _predicted(
         learner.check_parts(len(training))
         learner.prepare(training, normalisation)
         for number in range(recipe.epochs):
-            plan = Epoch(
-                number, recipe, network, training, normalisation, learner.parts,
-                recipe.class_balance,
-            )  # fmt: skip
-            learner.module.train()
-            for step in plan.walk(0, learner.rank, learner.world):
-                done = number + (step.number + 0.5) / plan.steps
-                learner.set_learning_rate(recipe.learning_rate_at(done))
-                learner.step(step, lambda loss, logits, labels: None)
+            plan = learner.plan(number, training, normalisation)
+            for _ in learner.steps(plan, lambda loss, logits, labels: None):
+                pass
         found = [learner.predict_proba(held, normalisation).numpy()]
         for part in parts:
             assert isinstance(learner.module, MultiScaleNetwork)

@@ -21,7 +21,7 @@ from outcrop.models.multiscale import MultiScaleNetwork
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
-from outcrop.training.batches import Part, Step, generator, pieces
+from outcrop.training.batches import Epoch, Part, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import averaged_probabilities
 from outcrop.training.device import compiles
@@ -126,10 +126,7 @@ class Learner:
         return self.module
 
     def check_parts(self, pictures: int) -> None:
-        """Check that every batch can be cut into all parts.
-
-        Args:
-            pictures: number of training images.
+        """Check that every batch of so many training images can be cut into all parts.
 
         Raises:
             OutcropError: a part would be empty, or one patch for a multi-scale network.
@@ -144,6 +141,23 @@ class Learner:
                 "take a larger batch, or less of devices and accumulate",
             )
 
+    def plan(self, number: int, pictures: Pictures, normalisation: Normalisation) -> Epoch:
+        """The batches of an epoch."""
+        recipe = self.recipe
+        return Epoch(
+            number, recipe, self.network, pictures, normalisation, self.parts, recipe.class_balance
+        )
+
+    def steps(self, plan: Epoch, record: Record, first: int = 0) -> Iterator[Step]:
+        """Train on the batches of an epoch from `first` on; gives each step after it is done."""
+        self.module.train()
+        for step in plan.walk(first, self.rank, self.world):
+            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
+            done = plan.number + (step.number + 0.5) / plan.steps
+            self.set_learning_rate(self.recipe.learning_rate_at(done))
+            self.step(step, record)
+            yield step
+
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
         self.learning_rate = rate
@@ -153,9 +167,7 @@ class Learner:
     def step(self, step: Step, record: Record) -> None:
         """One step of the optimiser, with the parts of this process.
 
-        Args:
-            step: the batch.
-            record: called with loss, logits and labels of each part.
+        `record` is called with loss, logits and labels of each part.
         """
         self.optimiser.zero_grad(set_to_none=True)
         self._differentiate(step, record)

@@ -179,10 +179,7 @@ def refuse_several(
     """
     number = max(machine.devices, _started())
     if number > 1:
-        raise OutcropError(
-            "`devices`",
-            f"{what} is done in one process, not {number}; {remedy}",
-        )
+        raise OutcropError("`devices`", f"{what} is done in one process, not {number}; {remedy}")
 
 
 @contextmanager
@@ -244,10 +241,8 @@ def _started() -> int:
 
 
 def _device(machine: Machine, local_rank: int, local_world: int) -> torch.device:
-    if local_world == 1:
-        return pick_device(machine.device)
     device, gpus = pick_device(machine.device), torch.cuda.device_count()
-    if device.type == "cpu":
+    if local_world == 1 or device.type == "cpu":
         return device
     if machine.device not in ("auto", "cuda"):
         raise OutcropError(
