@@ -151,22 +151,16 @@ class _Step:
 
 def _chain(network: ResidualNetwork) -> tuple[_Step, ...]:
     stem = network.stem
-    steps = [_layer(stem, 1)]
     if network.description.stem == "large":
-        steps = [_layer(stem[:-1], 2), _layer(stem[-1], 2)]
+        steps = [_Step(lambda x, _: stem[:-1](x), 2), _Step(lambda x, _: stem[-1](x), 2)]
+    else:
+        steps = [_Step(lambda x, _: stem(x), 1)]
     for node in block_graph(network):
         block = node.block
         steps.append(
             _Step(block, block.stride, block.margin, block.length, node.opens, node.closes)
         )
     return tuple(steps)
-
-
-def _layer(layer: nn.Module, stride: int) -> _Step:
-    def run(x: Tensor, _: Tensor | None) -> Tensor:
-        return layer(x)
-
-    return _Step(run, stride)
 
 
 def _phases(

@@ -229,9 +229,10 @@ class Perceptrons(nn.Module):
 class Near(nn.Module):
     """Four 3 × 3 convolutions without padding, with a shortcut over the second and third."""
 
-    def __init__(self, bands: int, classes: int, channels: int = 16) -> None:
+    def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
         self.fewer = bands > _COMPONENTS
+        channels = 16
         inputs = [channels] * 3
         if self.fewer:
             self.first = nn.Conv2d(bands, _COMPONENTS, 1)

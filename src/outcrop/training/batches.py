@@ -14,7 +14,6 @@ from torch import Tensor
 
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.residual import draw_kept
-from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import (
     add_noise,
     cover,
@@ -121,7 +120,10 @@ class Epoch:
         if class_balance != "none":
             labels = np.asarray(patches.labels[pictures.index])
             self._order = balanced_order(labels, class_balance, balancing)
-        lying = _lying(patches, pictures.index[self._order])
+        lying = None
+        if patches.positions is not None and patches.from_volume:
+            # In slices along the samples, these run along the rows.
+            lying = np.asarray(patches.positions.axis[pictures.index[self._order]] != 2)
         self._moves = draw(augmentation, n, size, random, lying).to(device)
         bands = len(normalisation.mean)
         self._gains = draw_gains(augmentation, n, bands, random).to(device)
@@ -147,7 +149,7 @@ class Epoch:
         last batch of one patch.
         """
         slices = [
-            [_within(whole, piece) for piece in pieces(whole.stop - whole.start, self._parts)]
+            pieces(whole.stop - whole.start, self._parts, whole.start)
             for whole in pieces(len(self._order), self.steps)
         ]
         mine = [part for parts in slices[first:] for part in parts[rank::world]]
@@ -249,23 +251,12 @@ def drawn_numbers(counts: np.ndarray, class_balance: ClassBalance) -> np.ndarray
     return np.diff(ends, prepend=0)
 
 
-def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:
-    """Mask of patches from slices along the samples of a volume, which run along the rows."""
-    if patches.positions is None or not patches.from_volume:
-        return None
-    return np.asarray(patches.positions.axis[index] != 2)
-
-
-def pieces(n: int, number: int) -> list[slice]:
-    """Cut `range(n)` into pieces whose lengths differ by at most one.
+def pieces(n: int, number: int, start: int = 0) -> list[slice]:
+    """Cut n indices from `start` on into pieces whose lengths differ by at most one.
 
     >>> pieces(10, 3)
     [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
     """
     small, larger = divmod(n, number)
-    ends = np.cumsum([0] + [small + 1] * larger + [small] * (number - larger)).tolist()
-    return [slice(start, stop) for start, stop in pairwise(ends)]
-
-
-def _within(whole: slice, piece: slice) -> slice:
-    return slice(whole.start + piece.start, whole.start + piece.stop)
+    ends = np.cumsum([start] + [small + 1] * larger + [small] * (number - larger)).tolist()
+    return [slice(*each) for each in pairwise(ends)]

@@ -91,7 +91,9 @@ class ClassifierLoop(Loop):
             blocks_kept=round(plan.kept_share, 4),
             peak_memory=peak_memory(self.group.device),
         )
-        draws = self.graph and self._draws(metrics.epoch) and len(validation)
+        # About ten times in all, and after the last epoch.
+        due = metrics.epoch == self.epochs or metrics.epoch % max(1, self.epochs // 10) == 0
+        draws = self.graph and due and len(validation)
 
         def draw(log: Log) -> None:
             if draws:
@@ -110,10 +112,6 @@ class ClassifierLoop(Loop):
             if self.group.first:
                 stops = self.on_epoch(EpochResult(summary.metrics, module)) is True
         return bool(self.group.maximum(int(stops)))
-
-    def _draws(self, epoch: int) -> bool:
-        """Whether the confusion matrix is drawn after this epoch: about ten times in all."""
-        return epoch == self.epochs or epoch % max(1, self.epochs // 10) == 0
 
     def _train(
         self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance

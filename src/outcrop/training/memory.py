@@ -28,7 +28,8 @@ def full_memory_as(batch: int, device: torch.device, remedy: Callable[[], str]) 
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not (full or any(sign in str(error) for sign in _SIGNS)):
             raise
         where = device if device.type == "cuda" else "this machine"
         raise OutcropError(
@@ -36,12 +37,6 @@ def full_memory_as(batch: int, device: torch.device, remedy: Callable[[], str]) 
             f"the memory of {where} is full at a batch of {batch}; take {remedy()}, in a new "
             "folder",
         ) from error
-
-
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error) for sign in _SIGNS
-    )
 
 
 def remedies(network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device) -> str:

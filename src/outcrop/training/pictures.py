@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from outcrop.patches import patchset
 from outcrop.patches.patchset import PatchSet
+from outcrop.training.cutter import Cutter
 from outcrop.training.neighbourhood import Shifts
 
 _AHEAD = 3
@@ -27,16 +27,6 @@ def to_tensor(images: np.ndarray) -> Tensor:
     dtype = _COMPACT.get(images.dtype.name, np.float32)
     last = np.array(np.moveaxis(images, 1, -1), dtype=dtype, order="C")
     return torch.from_numpy(last).permute(0, 3, 1, 2)
-
-
-class Cuts(Protocol):
-    """Cuts images of a side again from their sources (`outcrop.training.cutter`)."""
-
-    def draw(self, random: np.random.Generator) -> Shifts:
-        """A random shift for each patch of the side."""
-
-    def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
-        """The images at the indices `which` into the side, after shifts."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class Pictures:
     index: np.ndarray
     labels: Tensor
     resident: Tensor | None
-    cutter: Cuts | None = None
+    cutter: Cutter | None = None
     weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -108,7 +98,7 @@ def load_pictures(
     patches: PatchSet,
     index: np.ndarray,
     device: torch.device,
-    cutter: Cuts | None = None,
+    cutter: Cutter | None = None,
     weights: np.ndarray | None = None,
 ) -> Pictures:
     """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.

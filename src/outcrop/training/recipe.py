@@ -382,11 +382,11 @@ def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
     return now
 
 
-def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
+def _one_cycle(done: float) -> float:
     """The schedule of torch's OneCycleLR: two half cosines, relative to the maximum."""
-    if done < up:
-        return _half_wave(start, 1, done / up)
-    return _half_wave(1, end, (done - up) / (1 - up))
+    if done < 0.3:
+        return _half_wave(1 / 25, 1, done / 0.3)
+    return _half_wave(1, 4e-6, (done - 0.3) / 0.7)
 
 
 def _half_wave(first: float, last: float, done: float) -> float:

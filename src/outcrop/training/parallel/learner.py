@@ -21,7 +21,7 @@ from outcrop.models.multiscale import MultiScaleNetwork
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
-from outcrop.training.batches import Epoch, Part, Step, generator, pieces
+from outcrop.training.batches import Epoch, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import averaged_probabilities
 from outcrop.training.device import compiles
@@ -256,10 +256,6 @@ class Learner:
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
                 )
 
-    def _seed(self, part: Part) -> None:
-        if isinstance(self.module, MultiScaleNetwork):
-            self.module.rng = generator(part.images.device, *part.seeds)
-
     # Overridden by the pipeline.
 
     _answers = True
@@ -299,7 +295,8 @@ class Learner:
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
-                self._seed(part)
+                if isinstance(self.module, MultiScaleNetwork):
+                    self.module.rng = generator(part.images.device, *part.seeds)
                 logits = self.forward(part.images, step.kept)
                 loss = self.loss(logits, part.labels, part.weights)
                 # DDP averages over the processes; the result is the sum over the parts.
