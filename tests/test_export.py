@@ -184,11 +184,9 @@ def test_the_same_classifier_gives_the_same_file_without_a_path_of_this_machine(
 
 @both
 def test_a_file_with_other_predictions_is_not_written(tmp_path, monkeypatch, suffix):
-    others = exporting._on_cpu(some_classifier(replace(NETWORK, levels=2)))
+    others = exporting._Whole(some_classifier(replace(NETWORK, levels=2)))
     program = exporting._program
-    monkeypatch.setattr(
-        exporting, "_program", lambda model, _: program(model, exporting._whole(others))
-    )
+    monkeypatch.setattr(exporting, "_program", lambda model, _: program(model, others))
     with pytest.raises(OutcropError, match="logits differ by"):
         export(some_classifier(), tmp_path / f"model{suffix}")
     assert content(tmp_path) == {}

@@ -12,7 +12,7 @@ from outcrop.models.cost import cost_of
 from outcrop.training import loop
 from outcrop.training.device import capped_memory, pick_device
 from outcrop.training.engine import train
-from outcrop.training.memory import full_memory_as, remedies
+from outcrop.training.messages import full_memory_as, remedies
 from outcrop.training.recipe import Machine
 from tests import tiny
 from tests.tiny import NETWORK, PATCHES, SPLIT
@@ -86,7 +86,7 @@ def test_memory_that_is_actually_full() -> None:
 import resource, torch
 from outcrop.errors import OutcropError
 from outcrop.models.factory import build
-from outcrop.training.memory import full_memory_as, remedies
+from outcrop.training.messages import full_memory_as, remedies
 from tests.test_memory import CPU, NETWORK, RECIPE
 module = build(NETWORK, 2, 3)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -19,8 +19,6 @@ from outcrop.training.folder import CLASSICAL, kind_of_model, read_description
 from outcrop.training.model import Model, check_images, described, from_description
 from outcrop.typed import typed
 
-_VERSION = 1
-
 
 @dataclass(frozen=True, eq=False)
 class ClassicalModel(Model):
@@ -67,12 +65,10 @@ class ClassicalModel(Model):
     def description(self) -> dict[str, Any]:
         """Everything but the fitted classifier, as JSON."""
         return {
-            "format": CLASSICAL.model,
-            "version": _VERSION,
+            **described(self, CLASSICAL),
             "fitted": self.fitted.description,
             "filling": self.filling.tolist(),
             "order": None if self.order is None else list(self.order),
-            **described(self),
         }
 
     def _in_order(self, order: Sequence[int], back: Sequence[int]) -> dict[str, Any]:
@@ -124,8 +120,6 @@ def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> Classical
     content = read_description(folder)
     kind_of_model(folder, content, CLASSICAL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if content["version"] != _VERSION:
-            raise ValueError("another version")
         shared = from_description(content)
         order = typed(tuple[int, ...] | None, content["order"], "order")
         if order is not None and sorted(order) != list(range(len(shared["bands"]))):

@@ -25,8 +25,6 @@ from outcrop.training.pictures import Pictures, to_tensor
 from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
 
-_VERSION = 1
-
 
 @dataclass(frozen=True, eq=False)
 class Classifier(Model):
@@ -64,12 +62,10 @@ class Classifier(Model):
     def description(self) -> dict[str, Any]:
         """Everything but the weights, as JSON."""
         return {
-            "format": CLASSIFIER.model,
-            "version": _VERSION,
+            **described(self, CLASSIFIER),
             "network": network_json(self.network),
             "normalisation": asdict(self.normalisation),
             "flip": self.flip,
-            **described(self),
         }
 
     def _in_order(self, order: Sequence[int], back: Sequence[int]) -> dict[str, Any]:
@@ -182,8 +178,6 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     content = read_description(folder)
     kind_of_model(folder, content, CLASSIFIER)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if content["version"] != _VERSION:
-            raise ValueError("another version")
         shared = from_description(content)
         description = typed(dict[str, Any], content["network"], "network")
         network = None if "factory" in description else network_of_json(description)

@@ -44,8 +44,13 @@ from outcrop.training.folder import (
     read_config,
     start,
 )
-from outcrop.training.memory import full_memory_as, remedies
-from outcrop.training.messages import log_class_balance, log_shifts, log_training
+from outcrop.training.messages import (
+    full_memory_as,
+    log_class_balance,
+    log_shifts,
+    log_training,
+    remedies,
+)
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
 from outcrop.training.parallel import ProcessGroup, make_learner, make_process_group, refuse_several

@@ -14,9 +14,12 @@ import torch
 
 from outcrop.errors import OutcropError
 from outcrop.sources.bands import listed
+from outcrop.training.folder import Kind
 from outcrop.training.origin import TrainedOn
 from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
+
+_VERSION = 1
 
 Self = TypeVar("Self", bound="Model")
 
@@ -132,9 +135,11 @@ def check_images(model: Model, shape: tuple[int, ...], any_size: bool = False) -
         )
 
 
-def described(model: Model) -> dict[str, Any]:
+def described(model: Model, kind: Kind) -> dict[str, Any]:
     """The entries of `model.json` that all models have."""
     return {
+        "format": kind.model,
+        "version": _VERSION,
         "classes": list(model.classes),
         "bands": list(model.bands),
         "size": list(model.size),
@@ -150,6 +155,8 @@ def from_description(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError, TypeError, ValueError: the content is something else.
     """
+    if content["version"] != _VERSION:
+        raise ValueError("another version")
     bands = typed(tuple[str, ...], content["bands"], "bands")
     temperature = typed(float, content.get("temperature", 1.0), "temperature")
     if not 0 < temperature < math.inf:

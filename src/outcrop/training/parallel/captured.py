@@ -63,8 +63,7 @@ class CapturedLearner(Learner):
         (part,) = step.parts
         size = len(part.labels)
         if size not in self._recordings:
-            recording = Recording(self, self._recorder, part)
-            self._recordings[size] = recording
+            self._recordings[size] = Recording(self, self._recorder, part)
         loss, logits = self._recordings[size].play(part, step.kept)
         record(loss, logits, part.labels)
         if self.average is not None:

@@ -168,11 +168,7 @@ def launch(machine: Machine) -> None:
 def refuse_several(
     machine: Machine, what: str, remedy: str = "use `outcrop.train` for more"
 ) -> None:
-    """Raise an error if several processes would do what only one process can do.
-
-    Args:
-        what: name of the task, for the error line.
-        remedy: what to do instead.
+    """Raise an error if several processes would do `what`, which only one process can do.
 
     Raises:
         OutcropError: several processes are requested, or torchrun has started them.
