@@ -248,8 +248,9 @@ class FittedBaseline:
         return self.probabilities_of(_features(images, self.baseline.features))
 
     def probabilities_of(self, features: np.ndarray) -> np.ndarray:
-        """Class probabilities, float64, `N × K`; 0 for classes the training side did not have.
+        """Class probabilities, float64, `N × K`, from features `N × F`, converted to float32.
 
+        They are 0 for classes that the training side did not have.
         Trees give shares of votes, and a user's estimator its own probabilities if it has them.
         Decision values (likelihoods, boosted trees, SVM) become probabilities by a softmax with a
         temperature, which is fitted on held-out patches of the tuning folds. The method can be
@@ -258,9 +259,6 @@ class FittedBaseline:
 
         Source: Guo et al. (2017), On calibration of modern neural networks, section 4.2
         (temperature scaling).
-
-        Args:
-            features: `N × F`, converted to float32.
 
         Raises:
             OutcropError: another number of features; a user's estimator raises an error or returns
@@ -296,7 +294,6 @@ class FittedBaseline:
         """Write the estimator as `model.skops`; `description` has everything else.
 
         Args:
-            folder: existing folder.
             trusted: names of further types that the estimator contains.
 
         Raises:
@@ -511,8 +508,6 @@ def spatial_folds(
     Args:
         labels: int, `N`.
         groups: `N`; None: random folds.
-        seed: random seed.
-        wanted: number of folds.
 
     Returns:
         Pairs of training and held-out indices. Every patch is held out once, and every training

@@ -26,7 +26,6 @@ class BlockNode:
     """A block with the outer shortcuts that begin or end at it.
 
     Attributes:
-        block: residual block.
         opens: groups whose shortcut begins at the input of the block, the outermost first.
         closes: number of open shortcuts that end at its output, the innermost first.
     """

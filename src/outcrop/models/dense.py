@@ -46,11 +46,7 @@ class Dense:
         self._chain = _chain(self.network)
 
     def window(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the input for an output of a given size.
-
-        Args:
-            height, width: size of the output, multiples of `stride`.
-        """
+        """Rows and columns of the input for those of an output, which are multiples of `stride`."""
         tall, wide = (
             corner + pixels - 1 + self.stride * (units - 1) + self.footprint
             for corner, pixels, units in zip(self._corner, (height, width), self.units, strict=True)
@@ -101,7 +97,6 @@ class _OpenShortcut:
     """An outer shortcut between its beginning and its end.
 
     Attributes:
-        group: group of the shortcut.
         source: input of the group.
         row, column: pixel of `source` at the upper-left pixel of the present tensor.
         jump: stride of the present tensor in pixels of `source`.

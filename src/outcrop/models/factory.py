@@ -23,7 +23,7 @@ def build(
 
     Args:
         network: its description.
-        bands, classes: number of bands of a patch, and of classes.
+        bands, classes: numbers of bands and classes.
         size: height and width of a patch. Default: the widest window of a multi-scale network.
 
     Returns:
@@ -67,11 +67,7 @@ def _of_user(
 
 
 class UserNetwork(nn.Module):
-    """A user's module, with the methods that training and mapping need.
-
-    Attributes:
-        module: the user's module.
-    """
+    """A user's module, with the methods that training and mapping need."""
 
     def __init__(self, module: nn.Module, classes: int, name: str) -> None:
         super().__init__()

@@ -18,13 +18,9 @@ _ROUNDING = 2.0**-48
 
 
 def centre(images: Any) -> np.ndarray:
-    """The bands of the centre pixel.
+    """The bands of the centre pixel, float32 `N × bands`, in the units of the images.
 
-    Args:
-        images: `N × bands × height × width`, a NumPy or Zarr array of any numeric dtype.
-
-    Returns:
-        float32, `N × bands`, in the units of `images`.
+    These are `N × bands × height × width`, a NumPy or Zarr array of any numeric dtype.
     """
     height, width = images.shape[2:]
     return np.asarray(images[:, :, height // 2, width // 2], dtype=np.float32)

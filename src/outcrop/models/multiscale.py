@@ -57,24 +57,13 @@ class MultiScaleNetwork(nn.Module):
             "waves": [bands, 2 * hidden],
             "windows": [bands + 2 * seen, hidden, hidden],
         }
-        there = [
-            name
-            for name in widths
-            if name in description.views and (self.windows or name != "windows")
-        ]
         self.used: tuple[str, ...] = description.views
-        self.views = nn.ModuleDict(
-            {
-                name: Perceptrons(
-                    [*widths[name], classes],
-                    members,
-                    waves=name == "waves",
-                    dropped=_DROPPED if name == "windows" else 0.0,
-                )
-                for name in there
-            }
-        )
-        self.widest = next(name for name in ("windows", "pixel", "waves") if name in there)
+        self.views = nn.ModuleDict()
+        for name, sizes in widths.items():
+            if name in description.views and (self.windows or name != "windows"):
+                dropped = _DROPPED if name == "windows" else 0.0
+                self.views[name] = Perceptrons([*sizes, classes], members, name == "waves", dropped)
+        self.widest = next(name for name in ("windows", "pixel", "waves") if name in self.views)
         self.channels = widths[self.widest][-1]
         has_near = "near" in description.views and side >= NEAR
         self.near = Near(bands, classes) if has_near else None
@@ -200,9 +189,7 @@ class Perceptrons(nn.Module):
         inputs: number of features.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], members: int, waves: bool = False, dropped: float = 0.0
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], members: int, waves: bool, dropped: float) -> None:
         super().__init__()
         self.inputs, self.waves, self.dropped = sizes[0], waves, dropped
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()

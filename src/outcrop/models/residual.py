@@ -308,9 +308,7 @@ class ResidualNetwork(nn.Module):
     def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """Features of images, the input of the linear layer: `N × channels`, non-negative.
 
-        Args:
-            x: `N × bands × height × width`.
-            kept: for each block whether it is computed; None: all.
+        Arguments as of `forward`, but without `kept` all blocks are computed.
         """
         return self.pooled(self.stages(self.stem(x), kept))
 

@@ -217,14 +217,9 @@ def generator(device: torch.device, *numbers: int) -> torch.Generator:
 def balanced_order(
     labels: np.ndarray, class_balance: ClassBalance, random: np.random.Generator
 ) -> np.ndarray:
-    """Random indices, as many as labels, with classes balanced.
+    """Random indices of labels, int64, as many as labels, with classes balanced as in `Recipe`.
 
-    Args:
-        labels: int, `N`.
-        class_balance: as in `Recipe`.
-
-    Returns:
-        int64, `N`. Within a class, the numbers of repeats differ by at most one.
+    Within a class, the numbers of repeats differ by at most one.
 
     >>> labels = np.repeat([0, 1], [98, 2])
     >>> order = balanced_order(labels, "full", np.random.default_rng(0))

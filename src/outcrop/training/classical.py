@@ -110,8 +110,7 @@ def filled(features: np.ndarray, filling: np.ndarray) -> np.ndarray:
 def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> ClassicalModel:
     """Read a model that `ClassicalModel.save` wrote. No code in the files is executed.
 
-    Args:
-        trusted: names of further types that the classifier may contain.
+    `trusted` are names of further types that the classifier may contain.
 
     Raises:
         OutcropError: files are missing, damaged or not of outcrop; a model of another kind.

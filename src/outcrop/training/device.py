@@ -119,10 +119,7 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def compiles(wish: str, device: torch.device) -> bool:
-    """Whether networks are compiled on a device.
-
-    Args:
-        wish: "auto", "always" or "never".
+    """Whether networks are compiled on a device, by the `wish` auto, always or never.
 
     Raises:
         OutcropError: "always" on a machine without a compiler.

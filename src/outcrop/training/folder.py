@@ -70,11 +70,7 @@ def describe(
 def describe_run(
     patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of `config.json` of a run.
-
-    Args:
-        made: entries of this kind of run only.
-    """
+    """The content of `config.json` of a run, with the entries `made` of this kind of run only."""
     import sklearn
     import torch
 

@@ -71,13 +71,7 @@ class EpochSummary:
 
 
 class Loop(ABC):
-    """The training of a learner, from the first epoch to the last.
-
-    Attributes:
-        learner: network and optimiser.
-        epochs: number of epochs.
-        lines: print a line for each epoch.
-    """
+    """The training of a learner, from the first epoch to the last; `lines`: one for each epoch."""
 
     def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
         self.learner: Trainable = learner

@@ -56,8 +56,7 @@ def log_training(
 def log_class_balance(class_balance: ClassBalance, labels: np.ndarray, patches: PatchSet) -> None:
     """Log how often patches of rare classes are repeated, if they are.
 
-    Args:
-        labels: of the training side.
+    `labels` are those of the training side.
     """
     if class_balance == "none":
         return

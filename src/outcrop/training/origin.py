@@ -73,10 +73,7 @@ class TrainedOn:
     def has_slices(self, names: tuple[str, ...], axis: int) -> bool:
         """Whether the model was trained on such slices of a volume; true if unknown.
 
-        If the axes of both volumes have names, the names are compared, not the order.
-
-        Args:
-            names: names of the axes of the volume.
+        If the axes of both volumes have names, these `names` are compared, not the order.
         """
         plane = plane_of(names, axis)
         if plane is None or not self.planes:
@@ -202,8 +199,7 @@ def _far(trained: Values, seen: Values) -> bool:
 def far_words(bands: Sequence[str], trained: Sequence[Values], pixels: np.ndarray) -> str | None:
     """A message about values outside the range of the training side; None if there are few.
 
-    Args:
-        pixels: `bands × ...`; NaN where there is no data.
+    `pixels` are `bands × ...`, with NaN where there is no data.
     """
     seen = values_of(pixels)
     if far := far_outside(trained, seen):

@@ -34,7 +34,6 @@ class Pictures:
     """The images and labels of one side of a split, as batches on a device.
 
     Attributes:
-        patches: patch set.
         index: indices of the patches of this side.
         labels: int64, label of each patch, on the device.
         resident: all images on the device; None: images are read when they are needed.
@@ -63,10 +62,8 @@ class Pictures:
         """Images and labels for each array of indices into this side.
 
         Images are `M × bands × height × width`, not yet normalised. Images that are not on the
-        device are read some batches ahead, while the device computes.
-
-        Args:
-            shifts: shifts of all images of this side, if they are cut again.
+        device are read some batches ahead, while the device computes. With `shifts` of all images
+        of this side they are cut again.
         """
         device = self.labels.device
         if self.resident is not None:
@@ -103,10 +100,8 @@ def load_pictures(
 ) -> Pictures:
     """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.
 
-    Images that are cut again are never loaded now.
-
-    Args:
-        weights: float, the weight of each patch of the set in the loss.
+    Images that are cut again are never loaded now. `weights` are those of all patches of the set in
+    the loss.
     """
     fits = patches.nbytes <= patchset.RESIDENT_BYTES and cutter is None
     return Pictures(

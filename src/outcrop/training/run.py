@@ -70,7 +70,6 @@ class Run:
     """A finished training.
 
     Attributes:
-        folder: its folder.
         model: network after the last epoch, or classical model.
         metrics: one entry for each epoch of a network.
         predictions: predictions of the validation side.
@@ -201,10 +200,7 @@ class Run:
         return area
 
     def check_made(self, path: Path, model: str) -> None:
-        """Check that a file belongs to the model of this run.
-
-        Args:
-            model: `identity` of the model in the file; empty if unknown.
+        """Check that a file names the `identity` of this run's model, or none.
 
         Raises:
             OutcropError: it belongs to another model.
@@ -267,8 +263,7 @@ def network_of(model: Model | Run) -> Classifier:
 def read_model(folder: str | Path, device: str = "auto", trusted: Sequence[str] = ()) -> Model:
     """Read the model of a run. No code in the files is executed.
 
-    Args:
-        trusted: names of further types that a classical model may contain.
+    `trusted` are names of further types that a classical model may contain.
 
     Raises:
         OutcropError: missing, damaged or foreign files; no such device.
@@ -281,10 +276,7 @@ def read_model(folder: str | Path, device: str = "auto", trusted: Sequence[str] 
 
 
 def read_run(folder: str | Path, device: str = "auto", trusted: Sequence[str] = ()) -> Run:
-    """Open the folder of a finished training.
-
-    Args:
-        trusted: as in `read_model`.
+    """Open the folder of a finished training; `trusted` as in `read_model`.
 
     Raises:
         OutcropError: no such folder, no run of outcrop, damaged, or not finished.

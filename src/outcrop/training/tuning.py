@@ -71,7 +71,6 @@ class Trial:
     """The result of a variant.
 
     Attributes:
-        name: name of the variant.
         folds: number of folds that it was evaluated on.
         balanced: balanced accuracy on the held-out patches of these folds together.
     """
@@ -83,13 +82,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a search.
-
-    Attributes:
-        variant: chosen variant.
-        trials: results of all variants, in their order.
-        seconds: duration.
-    """
+    """The result of a search: the chosen variant, and the results of all in their order."""
 
     variant: Variant
     trials: tuple[Trial, ...]
@@ -137,10 +130,7 @@ def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
     """Variants with fewer views, which are evaluated without a training of their own.
 
     Each view of a multi-scale network learns from its own loss, so that training all views trains
-    every network with some of them.
-
-    Args:
-        size: size of the patches in pixels.
+    every network with some of them. `size` is that of the patches in pixels.
     """
     network = variant.network
     if not isinstance(network, MultiScaleNet) or network.views != VIEWS or size < NEAR:

@@ -66,10 +66,7 @@ def make_learner(
     group: ProcessGroup,
     first: Mapping[str, Tensor] | None = None,
 ) -> Learner:
-    """The learner of `network` in this process.
-
-    Args:
-        first: initial weights by name; the others are drawn.
+    """The learner of `network` in this process; weights that are not in `first` are drawn.
 
     Raises:
         OutcropError: a pipeline of more processes than the network has blocks.

@@ -197,16 +197,13 @@ def open_process_group(
     """
     world = _started()
     if machine.devices not in (1, world):
-        raise OutcropError(
-            "`devices`",
-            f"{machine.devices} are wanted, "
-            + (
-                "this is one process; use `outcrop.train`, or start your script with "
-                f"torchrun, {machine.devices} processes per node"
-                if world == 1
-                else f"torchrun has started {world} processes; take the same number"
-            ),
-        )
+        found = f"torchrun has started {world} processes; take the same number"
+        if world == 1:
+            found = (
+                "this is one process; use `outcrop.train`, or start your script with torchrun, "
+                f"{machine.devices} processes per node"
+            )
+        raise OutcropError("`devices`", f"{machine.devices} are wanted, {found}")
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     local_rank = int(os.environ["LOCAL_RANK"]) if world > 1 else 0
     device = _device(machine, local_rank, local_world)
