@@ -20,7 +20,7 @@ from outcrop.training.device import peak_memory
 from outcrop.training.log import EpochMetrics, EpochResult, Log, SideScores, score
 from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import Learner
+from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import Pictures
 from outcrop.training.recipe import Recipe, suited
 

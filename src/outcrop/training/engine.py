@@ -53,7 +53,8 @@ from outcrop.training.messages import (
 )
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
-from outcrop.training.parallel import ProcessGroup, make_learner, make_process_group, refuse_several
+from outcrop.training.parallel import make_learner, make_process_group
+from outcrop.training.parallel.process_group import ProcessGroup, refuse_several
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
 from outcrop.training.run import Predictions, Run, read_run, write_results

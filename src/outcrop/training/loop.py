@@ -20,7 +20,7 @@ from outcrop.errors import OutcropError, Stopped
 from outcrop.progress import follow
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from outcrop.training.log import Log, Metrics, open_log
-from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import ProcessGroup
 from outcrop.training.pictures import Pictures
 
 _SAVE_EVERY = 600.0
