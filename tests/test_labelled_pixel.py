@@ -23,9 +23,8 @@ from outcrop.patches.patchset import Column, PatchSet
 from outcrop.splits import RandomSplit
 from outcrop.training.augment import Moves, draw, move, settled
 from outcrop.training.classifier import Classifier, views
-from outcrop.training.cutter import open_cutter
+from outcrop.training.cutter import Shifts, open_cutter
 from outcrop.training.engine import train
-from outcrop.training.neighbourhood import Shifts
 from outcrop.training.normalise import Normalisation
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from tests.rasters import write_raster

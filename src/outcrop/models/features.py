@@ -42,8 +42,8 @@ def statistics(images: Any) -> np.ndarray:
             no data. It is read in parts, so that memory does not grow with N.
 
     Returns:
-        float32, `N × features`, in the units of `images`: all bands of one measure, then of the next
-        one, in the order of `_measure`.
+        float32, `N × features`, in the units of `images`: all bands of the first measure, of the
+        second, and so on, in the order of `_measure`.
     """
     step = max(1, _PART_PIXELS // int(np.prod(images.shape[1:])))
     parts = [

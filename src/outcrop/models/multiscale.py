@@ -111,8 +111,7 @@ class MultiScaleNetwork(nn.Module):
     def learn_scale(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Principal components, and mean and spread of the deviations, of the training side.
 
-        Args:
-            batches: gives the normalised patches, all of them once; it is called twice at most.
+        `batches` gives the normalised patches, all of them once; it is called twice at most.
         """
         if not self.windows:
             return
@@ -183,11 +182,7 @@ class MultiScaleNetwork(nn.Module):
 
 
 class Perceptrons(nn.Module):
-    """Several perceptrons on the same features, computed at once.
-
-    Attributes:
-        inputs: number of features.
-    """
+    """Several perceptrons on the same features, `inputs` in number, computed at once."""
 
     def __init__(self, sizes: Sequence[int], members: int, waves: bool, dropped: float) -> None:
         super().__init__()

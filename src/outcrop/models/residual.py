@@ -491,13 +491,11 @@ def _padding(network: ResidualNet, kernel: int) -> int:
 def recomputed(modules: Sequence[nn.Module], function: Callable[..., T], *arguments: Any) -> T:
     """`function(*arguments)`, with only the arguments kept for the gradients.
 
-    The second pass does not update the running statistics of batch normalisation, so that
-    gradients, weights and statistics are those of a single pass, bit by bit.
+    The second pass does not update the running statistics of batch normalisation in `modules`,
+    which `function` calls: gradients, weights and statistics are those of a single pass, bit by
+    bit.
 
     Source: Chen et al. 2016, Training deep nets with sublinear memory cost (arXiv:1604.06174).
-
-    Args:
-        modules: modules that `function` calls.
     """
     if not torch.is_grad_enabled():
         return function(*arguments)

@@ -26,7 +26,6 @@ class Scorer:
     own methods.
 
     Attributes:
-        estimator: fitted scikit-learn classifier.
         decides: true: decision values; false: probabilities.
         name: name of the model in error messages.
     """
@@ -36,12 +35,9 @@ class Scorer:
     name: str
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        """The scores, float64, `N × trained classes`.
+        """The scores of float32 features `N × F`: float64, `N × trained classes`.
 
         Decision values are comparable within a row; probabilities sum to 1.
-
-        Args:
-            X: float32, `N × F`.
 
         Raises:
             OutcropError: the estimator raises an error or returns invalid results.
@@ -73,7 +69,9 @@ class Scorer:
     def _asked(self, X: np.ndarray) -> np.ndarray:
         try:
             if self._svm is not None:
-                found = self._svm.decision_function(_before_the_last(self.estimator, X))
+                piped = isinstance(self.estimator, Pipeline)
+                given = self.estimator[:-1].transform(X) if piped else X
+                found = self._svm.decision_function(given)
             elif self.decides:
                 found = np.asarray(self.estimator.decision_function(X), dtype=np.float64)
             else:
@@ -173,10 +171,6 @@ class RadialSVM:
             sums[:, i] += decisions[:, column]
             sums[:, j] -= decisions[:, column]
         return votes + sums / (3 * (np.abs(sums) + 1))
-
-
-def _before_the_last(estimator: Any, X: np.ndarray) -> np.ndarray:
-    return estimator[:-1].transform(X) if isinstance(estimator, Pipeline) else X
 
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:

@@ -57,8 +57,7 @@ class Trees:
     def sums(self, X: np.ndarray) -> np.ndarray:
         """Sums of the values of the leaves that features reach, float64, `N × columns`.
 
-        Args:
-            X: float32, `N × F`, without NaN.
+        The features X are float32, `N × F`, without NaN.
         """
         total = np.tile(self.start, (len(X), 1))
         nodes = self.roots, self.feature, self.threshold, self.left
@@ -91,8 +90,7 @@ def check_trees(estimator: Any, features: int, where: str) -> None:
     memory, and cycles never end.
 
     Args:
-        estimator: fitted estimator; trees may be nested in it.
-        features: number of features F.
+        estimator: fitted estimator of so many `features`; trees may be nested in it.
         where: file name for the error message.
 
     Raises:

@@ -31,9 +31,6 @@ class Classifier(Model):
     """A trained network with its classes and the patches it expects.
 
     Attributes:
-        network: description of the network.
-        module: network with its weights.
-        normalisation: normalisation of the training side.
         flip: average the probabilities of a patch and its mirror image, about the labelled pixel or
             the middle of the image (`label_of`).
     """

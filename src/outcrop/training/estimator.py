@@ -205,11 +205,7 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     def _weights(
         self, rows: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any
     ) -> np.ndarray | None:
-        """The weight of each patch in the loss; None: 1 each.
-
-        Args:
-            labels: int, `N`, indices into `classes_`.
-        """
+        """The weight of each patch in the loss; None: 1 each. `labels` are numbers of classes."""
         if sample_weight is None and self.class_weight is None:
             return None
         weights = _check_sample_weight(

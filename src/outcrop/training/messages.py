@@ -111,11 +111,7 @@ def full_memory_as(batch: int, device: torch.device, remedy: Callable[[], str]) 
 
 
 def remedies(network: Network, recipe: Recipe, size: tuple[int, int], device: torch.device) -> str:
-    """The settings that save memory and are not used yet, with values.
-
-    Args:
-        size: height and width of an image in pixels.
-    """
+    """The settings that save memory for images of a size and are not used yet, with values."""
     machine = recipe.machine
     options = smaller_parts(suited(recipe, network).batch, machine)
     if not isinstance(network, ResidualNet):

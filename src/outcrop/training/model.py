@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
 
 _VERSION = 1
-
-Self = TypeVar("Self", bound="Model")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,7 +83,7 @@ class Model(ABC):
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `predict_proba`, with the features of each patch, float32 `N × features`."""
 
-    def in_order(self: Self, order: Sequence[int]) -> Self:
+    def in_order(self, order: Sequence[int]) -> Self:
         """The same model for images with another order of bands.
 
         Args:

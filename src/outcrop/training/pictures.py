@@ -13,8 +13,7 @@ from torch import Tensor
 
 from outcrop.patches import patchset
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.cutter import Cutter
-from outcrop.training.neighbourhood import Shifts
+from outcrop.training.cutter import Cutter, Shifts
 
 _AHEAD = 3
 
