@@ -110,8 +110,8 @@ class Epoch:
         random = np.random.default_rng((recipe.seed, number))
         # Generators of their own: how many numbers they need depends on the patches.
         cutting, balancing = random.spawn(2)
-        n, size = len(pictures), pictures.patches.size
-        patches = pictures.patches
+        n, patches = len(pictures), pictures.patches
+        size, bands = patches.size, len(normalisation.mean)
         augmentation = settled(recipe.augmentation, patches)
         device = pictures.labels.device
         self.number, self._recipe, self._parts = number, recipe, parts
@@ -125,7 +125,6 @@ class Epoch:
             # In slices along the samples, these run along the rows.
             lying = np.asarray(patches.positions.axis[pictures.index[self._order]] != 2)
         self._moves = draw(augmentation, n, size, random, lying).to(device)
-        bands = len(normalisation.mean)
         self._gains = draw_gains(augmentation, n, bands, random).to(device)
         self._centres = draw_centres(n, size, random).to(device)
         self.steps = math.ceil(n / recipe.batch)

@@ -181,17 +181,16 @@ _FORMS = {
 
 
 def _form(path: Path, name: str | None) -> _Form:
-    if name in _FORMS:
-        return _FORMS[name]
-    if name is not None:
+    if name is not None and name not in _FORMS:
         raise OutcropError("`format`", f"there is no '{name}'; take {' or '.join(_FORMS)}")
-    for form in _FORMS.values():
-        if path.suffix.lower() == form.suffix:
-            return form
-    endings = " or ".join(form.suffix for form in _FORMS.values())
-    raise OutcropError(
-        path, f"its ending tells no format; let it end in {endings}, or pass `format`"
-    )
+    by_ending = {form.suffix: form for form in _FORMS.values()}
+    found = _FORMS[name] if name else by_ending.get(path.suffix.lower())
+    if found is None:
+        endings = " or ".join(by_ending)
+        raise OutcropError(
+            path, f"its ending tells no format; let it end in {endings}, or pass `format`"
+        )
+    return found
 
 
 def _check(

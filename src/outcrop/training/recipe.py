@@ -333,24 +333,17 @@ def suited(recipe: Recipe, network: Network) -> Settled:
     multi_scale = isinstance(network, MultiScaleNet)
     usual = _MULTI_SCALE if multi_scale else Settled()
     solver = recipe.solver or usual.solver
-    rate, decay = _RATES[solver]
-    if multi_scale and solver == usual.solver:
-        rate, decay = usual.learning_rate, usual.weight_decay
-    epochs = usual.epochs if recipe.epochs is None else recipe.epochs
-    fallback: dict[str, Any] = {
-        "epochs": epochs,
-        "batch": usual.batch,
-        "class_balance": usual.class_balance,
-        "solver": solver,
-        "learning_rate": rate,
-        "weight_decay": decay,
-        "warm_up": epochs / 10 if multi_scale else usual.warm_up,
-    }
-    chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
-    if multi_scale and recipe.machine.precision == "auto":
-        # Its matrices are too small for a gain by bfloat16.
-        chosen["machine"] = replace(recipe.machine, precision="32-true")
-    return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
+    if not multi_scale or solver != usual.solver:
+        rate, decay = _RATES[solver]
+        usual = replace(usual, solver=solver, learning_rate=rate, weight_decay=decay)
+    if multi_scale:
+        epochs = usual.epochs if recipe.epochs is None else recipe.epochs
+        usual = replace(usual, warm_up=epochs / 10)
+        if recipe.machine.precision == "auto":
+            # Its matrices are too small for a gain by bfloat16.
+            recipe = replace(recipe, machine=replace(recipe.machine, precision="32-true"))
+    given = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 REMOVED: Mapping[str, str] = {"fit_batch": "set the number of patches with batch instead"}

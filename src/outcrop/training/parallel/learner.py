@@ -186,16 +186,13 @@ class Learner:
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
-        centre = label_of(self.recipe.augmentation, pictures.patches)
+        flip, centre = self.recipe.test_flip, label_of(self.recipe.augmentation, pictures.patches)
         with torch.no_grad():
-            found = torch.cat(
-                [
-                    averaged_probabilities(
-                        self._logits, normalisation(images), self.recipe.test_flip, centre
-                    )
-                    for images, _ in pictures.batches(mine)
-                ]
-            ).cpu()
+            parts = [
+                averaged_probabilities(self._logits, normalisation(images), flip, centre)
+                for images, _ in pictures.batches(mine)
+            ]
+            found = torch.cat(parts).cpu()
         gathered = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
         together = torch.empty(len(pictures), self.classes)
         for index, part in filter(None, gathered):
