@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import peak_memory
@@ -22,7 +21,6 @@ from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Recipe, suited
 
 OnEpoch = Callable[[EpochResult], bool | None]
 """A function that is called after every epoch; if it returns True, the training ends."""
@@ -36,17 +34,14 @@ class ClassifierLoop(Loop):
     def __init__(
         self,
         learner: Learner,
-        recipe: Recipe,
-        patches: PatchSet,
         normalisation: Normalisation,
-        lines: bool = False,
-        graph: bool = True,
-        on_epoch: OnEpoch | None = None,
+        lines: bool,
+        graph: bool,
+        on_epoch: OnEpoch | None,
     ) -> None:
-        self.recipe = suited(recipe, learner.network)
-        super().__init__(learner, self.recipe.epochs, lines)
+        super().__init__(learner, learner.recipe.epochs, lines)
         self.graph, self.on_epoch = graph, on_epoch
-        self.classes, self.normalisation = patches.classes, normalisation
+        self.classes, self.normalisation = learner.patches.classes, normalisation
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
         """Mean loss, and float32 probabilities `M × classes` on the CPU."""
@@ -78,7 +73,7 @@ class ClassifierLoop(Loop):
                 raise OutcropError(
                     "training",
                     f"the loss is no longer a number in epoch {begun.epoch + 1}; "
-                    f"take a learning rate below {self.recipe.learning_rate:g}, in a new folder",
+                    f"take a learning rate below {learner.recipe.learning_rate:g}, in a new folder",
                 )
         left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(

@@ -297,10 +297,11 @@ def _train(
         else:
             check_new(folder, instead="resume")
         if started and not read_checkpoint(folder).tensors:
-            first = first_weights(started["from"], network, patches)
-            if started.setdefault("weights", first.checksum) != first.checksum:
+            found = first_weights(started["from"], network, patches)
+            first = found.tensors
+            if started.setdefault("weights", found.checksum) != found.checksum:
                 raise OutcropError(
-                    first.source,
+                    found.source,
                     "holds other weights than when the run was started; bring back the old ones, "
                     "or start a new run in another folder",
                 )
@@ -314,11 +315,9 @@ def _train(
         stack.enter_context(exact_convolutions())
         advice = partial(remedies, network, recipe, patches.size, device)
         with full_memory_as(recipe.batch, device, advice):
-            learner = make_learner(
-                network, recipe, patches, group, None if first is None else first.tensors
-            )
+            learner = make_learner(network, recipe, patches, group, first)
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph, on_epoch)
+            loop = ClassifierLoop(learner, normalisation, lines, graph, on_epoch)
             with group.all_or_none():
                 learner.check_parts(len(training))
                 if not going_on and group.first:

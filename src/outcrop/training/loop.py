@@ -71,7 +71,7 @@ class EpochSummary:
 
 
 class Loop(ABC):
-    """The training of a learner, from the first epoch to the last; `lines`: one for each epoch."""
+    """The training of a learner from the first epoch to the last; `lines`: print each epoch."""
 
     def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
         self.learner: Trainable = learner
