@@ -76,11 +76,7 @@ def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) ->
 
 
 def unpacked(
-    archive: bytes,
-    where: Path,
-    features: int,
-    remedy: str,
-    trusted: Sequence[str] = (),
+    archive: bytes, where: Path, features: int, remedy: str, trusted: Sequence[str] = ()
 ) -> Any:
     """The estimator in a skops archive.
 

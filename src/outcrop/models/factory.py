@@ -54,8 +54,7 @@ def _of_user(
         ) from error
     if not isinstance(module, nn.Module):
         raise OutcropError(
-            network.factory,
-            f"returns a {type(module).__name__}; let it return a torch.nn.Module",
+            network.factory, f"returns a {type(module).__name__}; let it return a torch.nn.Module"
         )
     made = UserNetwork(module, classes, network.factory)
     if size is not None:

@@ -314,12 +314,7 @@ class Settled(Recipe):
 
 _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
 _MULTI_SCALE = Settled(
-    epochs=45,
-    batch=64,
-    class_balance="full",
-    solver="adamw",
-    learning_rate=3e-3,
-    weight_decay=0.01,
+    epochs=45, batch=64, class_balance="full", solver="adamw", learning_rate=3e-3, weight_decay=0.01
 )
 
 
