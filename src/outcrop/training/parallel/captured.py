@@ -119,13 +119,10 @@ class CapturedLearner(Learner):
     def _average(self) -> None:
         """As `AveragedModel.update_parameters`, without reading its counter from the GPU."""
         assert self.average is not None
+        averages = [*self.average.module.parameters(), *self.average.module.buffers()]
+        present = [*self.module.parameters(), *self.module.buffers()]
         pairs = [
-            (mean.detach(), value.detach())
-            for means, values in (
-                (self.average.module.parameters(), self.module.parameters()),
-                (self.average.module.buffers(), self.module.buffers()),
-            )
-            for mean, value in zip(means, values, strict=True)
+            (mean.detach(), value.detach()) for mean, value in zip(averages, present, strict=True)
         ]
         for dtype in {mean.dtype for mean, _ in pairs}:
             means, values = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
