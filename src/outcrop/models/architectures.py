@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from math import prod
@@ -47,13 +48,14 @@ def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
     """
     words = (
         (name, getattr(settings, name) in values, range_)
-        for name, values, range_ in _rules_for_words(type(settings))
+        for name, values, range_ in _rules_for_words(settings.__class__)
     )
     for name, good, range_ in (*words, *rules):
         if not good:
             raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")
 
 
+@cache
 def _rules_for_words(kind: Any) -> list[tuple[str, tuple[str | None, ...], str]]:
     """Name, values and range of each field whose type is a `Literal`, or a `Literal` or None."""
     found = []
