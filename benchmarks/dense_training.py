@@ -203,8 +203,9 @@ def train_on_crops(coast: Coast, patches: PatchSet, way: Way, steps: int, seed: 
         F.cross_entropy(logits, phases(labels, way.network), ignore_index=NO_LABEL).backward()
         optimiser.step()
     return Classifier(
-        way.network, module.eval(), ground.classes, patches.bands, normalisation, patches.size
-    )
+        way.network, module.eval(), normalisation,
+        classes=ground.classes, bands=patches.bands, size=patches.size,
+    )  # fmt: skip
 
 
 def judge(classifier: Classifier, coast: Coast) -> tuple[float, float]:

@@ -91,7 +91,10 @@ def test_features_are_the_input_of_the_linear_layer(run: Run, order, flip) -> No
     network = replace(NETWORK, order=order)
     normal = run.classifier.normalisation
     module = build(network, 2, 3).eval()
-    model = Classifier(network, module, CLASSES, ("red", "nir"), normal, (8, 8), flip, 2.0)
+    model = Classifier(
+        network, module, normal, flip,
+        classes=CLASSES, bands=("red", "nir"), size=(8, 8), temperature=2.0,
+    )  # fmt: skip
     images = PATCHES.images[:10]
     said, features = model.probabilities_and_features(images, batch=4)
     assert features.shape == (10, module.linear.in_features)
@@ -139,8 +142,9 @@ def test_unreadable_models_give_one_clear_line(
 def test_weights_of_another_network_are_refused(run: Run, tmp_path: Path) -> None:
     other = ResidualNet(depth=14, width=4)
     Classifier(
-        other, build(other, 2, 3), CLASSES, ("red", "nir"), Normalisation((0, 0), (1, 1)), (8, 8)
-    ).save(tmp_path)
+        other, build(other, 2, 3), Normalisation((0, 0), (1, 1)),
+        classes=CLASSES, bands=("red", "nir"), size=(8, 8),
+    ).save(tmp_path)  # fmt: skip
     (tmp_path / "model.json").write_text((run.folder / "model.json").read_text())
     with pytest.raises(OutcropError, match="is not the weights of this model"):
         read_classifier(tmp_path)

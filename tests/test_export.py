@@ -54,7 +54,9 @@ def some_classifier(network: ResidualNet = NETWORK, size=(8, 8), flip: bool = Fa
             elif tensor.is_floating_point() and tensor.ndim == 1:
                 tensor.normal_(0, 0.3)
     normal = Normalisation((1000.0, -3.0), (200.0, 0.5))
-    return Classifier(network, module.eval(), CLASSES, ("red", "nir"), normal, size, flip)
+    return Classifier(
+        network, module.eval(), normal, flip, classes=CLASSES, bands=("red", "nir"), size=size
+    )
 
 
 def some_images(n: int, size=(8, 8)) -> np.ndarray:
@@ -182,11 +184,9 @@ def test_the_same_classifier_gives_the_same_file_without_a_path_of_this_machine(
 
 @both
 def test_a_file_with_other_predictions_is_not_written(tmp_path, monkeypatch, suffix):
-    others = exporting._on_cpu(some_classifier(replace(NETWORK, levels=2)))
+    others = exporting._Whole(some_classifier(replace(NETWORK, levels=2)))
     program = exporting._program
-    monkeypatch.setattr(
-        exporting, "_program", lambda model, _: program(model, exporting._whole(others))
-    )
+    monkeypatch.setattr(exporting, "_program", lambda model, _: program(model, others))
     with pytest.raises(OutcropError, match="logits differ by"):
         export(some_classifier(), tmp_path / f"model{suffix}")
     assert content(tmp_path) == {}

@@ -15,7 +15,7 @@ from outcrop.errors import OutcropError
 from outcrop.patches.patchset import read_patches
 from outcrop.splits import BlockSplit, ZoneSplit
 from outcrop.splits.geometry import coordinates, nearest, prediction_points
-from outcrop.training.neighbourhood import neighbourhood_of
+from outcrop.training.cutter import neighbourhood_of
 from tests.command_line import run
 from tests.rasters import tagged, write_raster
 

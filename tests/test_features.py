@@ -12,9 +12,14 @@ from outcrop.models.features import (
     LAGS,
     centre,
     of_pixels,
-    statistic_names,
     statistics,
 )
+
+
+def statistic_names(bands, size):
+    """The name of every column of `statistics` for patches of `size`, such as "red centre"."""
+    measures = features._measure(np.zeros((1, 1, *size), np.float32), size)
+    return tuple(f"{band} {measure}" for measure in measures for band in bands)
 
 
 def direct_madogram(band, lag, axis):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from outcrop import fonts
 from outcrop.generative.grids import Row, Sheet
 from outcrop.reporting.html import chart, svg
-from outcrop.training.figures import confusion_figure
+from outcrop.training.log import confusion_figure
 
 ANOTHER = "水田 ख़ेत مزرعة"
 

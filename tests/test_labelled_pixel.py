@@ -23,9 +23,8 @@ from outcrop.patches.patchset import Column, PatchSet
 from outcrop.splits import RandomSplit
 from outcrop.training.augment import Moves, draw, move, settled
 from outcrop.training.classifier import Classifier, views
-from outcrop.training.cutter import open_cutter
+from outcrop.training.cutter import Shifts, open_cutter
 from outcrop.training.engine import train
-from outcrop.training.neighbourhood import Shifts
 from outcrop.training.normalise import Normalisation
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from tests.rasters import write_raster
@@ -104,7 +103,10 @@ def test_what_is_averaged_over_turns_turns_with_the_scene(method, size, padded, 
     torch.manual_seed(seed)
     network = ResidualNet(depth=8, width=4, padding="zeros" if padded else "none")
     module, even = build(network, 1, 2).eval(), Normalisation((0.0,), (1.0,))
-    one = Classifier(network, module, ("a", "b"), ("x",), even, (size, size), label_of=label_of)
+    one = Classifier(
+        network, module, even,
+        classes=("a", "b"), bands=("x",), size=(size, size), label_of=label_of,
+    )  # fmt: skip
     predictor = Predictor((one,), method, tuple(FLIPS))
     assert (predictor.above, predictor.left) == (predictor.below, predictor.right)
     wanted = np.ones((4, 4), bool)
@@ -233,10 +235,10 @@ def test_a_model_of_whole_images_says_that_its_map_lies_between_pixels(tmp_path,
         one = Classifier(
             network,
             build(network, 1, 2).eval(),
-            ("a", "b"),
-            ("x",),
             Normalisation((0.0,), (1.0,)),
-            (size, size),
+            classes=("a", "b"),
+            bands=("x",),
+            size=(size, size),
             label_of=label_of,
         )
         map_scene(one, scene, tmp_path / "map.tif", tta=tta, overwrite=True)

@@ -12,7 +12,7 @@ from outcrop.models.cost import cost_of
 from outcrop.training import loop
 from outcrop.training.device import capped_memory, pick_device
 from outcrop.training.engine import train
-from outcrop.training.memory import full_memory_explained, remedies
+from outcrop.training.messages import full_memory_as, remedies
 from outcrop.training.recipe import Machine
 from tests import tiny
 from tests.tiny import NETWORK, PATCHES, SPLIT
@@ -54,7 +54,7 @@ def test_an_error_of_full_memory_names_the_remedies(
 def test_other_errors_are_not_changed() -> None:
     with (
         pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
-        full_memory_explained(NETWORK, RECIPE, (8, 8), CPU),
+        full_memory_as(16, CPU, lambda: "less"),
     ):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -86,13 +86,13 @@ def test_memory_that_is_actually_full() -> None:
 import resource, torch
 from outcrop.errors import OutcropError
 from outcrop.models.factory import build
-from outcrop.training.memory import full_memory_explained
+from outcrop.training.messages import full_memory_as, remedies
 from tests.test_memory import CPU, NETWORK, RECIPE
 module = build(NETWORK, 2, 3)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2)
 try:
-    with full_memory_explained(NETWORK, RECIPE, (8, 8), CPU):
+    with full_memory_as(16, CPU, lambda: remedies(NETWORK, RECIPE, (8, 8), CPU)):
         module(torch.zeros(1_000_000, 2, 8, 8))
 except OutcropError as error:
     print(error)

@@ -26,13 +26,11 @@ from outcrop.synthetic.damage import damage
 from outcrop.training import batches
 from outcrop.training.augment import draw, draw_gains, settled
 from outcrop.training.batches import Epoch
-from outcrop.training.cutter import open_cutter
+from outcrop.training.cutter import Shifts, learn_rendering, neighbourhood_of, open_cutter
 from outcrop.training.engine import train
-from outcrop.training.neighbourhood import Shifts, neighbourhood_of
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation
-from outcrop.training.rendering import learn_rendering
 from tests.command_line import check_refused, run
 from tests.cubes import write_segy, write_stack, write_zarr
 from tests.rasters import write_raster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from outcrop.splits import RandomSplit
 from outcrop.training.fit import fit_classical
 from outcrop.training.origin import origin_of
 from outcrop.training.run import Run
+from outcrop.typed import typed
 from outcrop.workflow.evaluate import evaluate
 from tests.command_line import run
 from tests.cubes import write_segy
@@ -69,7 +70,7 @@ def test_axis_and_flips_of_the_training_patches_are_stored(fitted):
     model = fitted(turned(patches_of(layered(), 1), "transpose")).model
     assert model.trained_on.axes == (1,)
     assert model.trained_on.flips == ("transpose",)
-    assert type(model.trained_on).from_json(model.trained_on.to_json()) == model.trained_on
+    assert typed(type(model.trained_on), asdict(model.trained_on)) == model.trained_on
     assert origin_of(patches_of(layered(), 2), np.arange(N)).flips == ("none",)
     unknown = replace(patches_of(layered()), positions=None, sources=())
     assert (origin_of(unknown, np.arange(N)).axes, origin_of(unknown, np.arange(N)).flips) == (

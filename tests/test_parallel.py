@@ -16,8 +16,8 @@ from outcrop.models.block_graph import block_graph, keep_only, run_blocks
 from outcrop.models.factory import build
 from outcrop.models.residual import draw_kept
 from outcrop.training.engine import train
-from outcrop.training.parallel import launch
 from outcrop.training.parallel.pipeline import Stage, boundary
+from outcrop.training.parallel.process_group import launch
 from outcrop.training.recipe import Augmentation, Machine, Recipe
 from outcrop.training.run import Run, read_run
 from tests.command_line import ALONE, argv

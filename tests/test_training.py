@@ -13,7 +13,7 @@ from outcrop.metrics.calibration import tempered
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.factory import build
 from outcrop.patches.patchset import read_patches
-from outcrop.training.accumulator import ScoreAccumulator
+from outcrop.training.classifier_loop import ScoreAccumulator
 from outcrop.training.engine import train
 from outcrop.training.log import open_log, score
 from outcrop.training.normalise import learn_normalisation

@@ -25,8 +25,7 @@ from outcrop.generative.run import VaeGanModel
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import ProcessGroup
-from outcrop.training.parallel.process_group import open_process_group
+from outcrop.training.parallel.process_group import ProcessGroup, open_process_group
 from tests.tiny_generative import CPU, IMAGES, SIZE, TINY_NETWORK, TINY_RECIPE
 
 # When an alarm is raised, and what it advises

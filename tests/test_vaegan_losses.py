@@ -26,8 +26,7 @@ from outcrop.generative.metrics import PartResult
 from outcrop.generative.networks import Networks
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step, generator
-from outcrop.training.parallel import ProcessGroup
-from outcrop.training.parallel.process_group import open_process_group
+from outcrop.training.parallel.process_group import ProcessGroup, open_process_group
 from tests.tiny_generative import CPU, TINY_NETWORK
 
 seeds = st.integers(0, 2**31)

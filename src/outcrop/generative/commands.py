@@ -51,7 +51,7 @@ def train(
     from outcrop.generative.training import train_vaegan
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
-    from outcrop.training.parallel import launch
+    from outcrop.training.parallel.process_group import launch
     from outcrop.training.run import read_run
 
     machine = model.recipe.machine

@@ -24,8 +24,7 @@ from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.training.batches import Part, Step, generator
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import compiles, kept_graphs
-from outcrop.training.parallel import ProcessGroup
-from outcrop.training.parallel.process_group import RunningStatistics
+from outcrop.training.parallel.process_group import ProcessGroup, RunningStatistics
 
 Gradients = dict[str, list[Tensor]]
 

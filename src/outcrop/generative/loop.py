@@ -23,13 +23,12 @@ from outcrop.generative.metrics import (
 from outcrop.generative.reconstruction import relative_error
 from outcrop.generative.run import VaeGanModel
 from outcrop.generative.samples import frechet_distance, nearest, sample_precision_recall
-from outcrop.training.accumulator import merge
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.device import peak_memory
 from outcrop.training.log import Log
-from outcrop.training.loop import Advance, EpochSummary, Loop, Saver
+from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
 from outcrop.training.pictures import Pictures
 
 _MOST = 1024

@@ -56,7 +56,7 @@ class VaeGanPlan:
             OutcropError: the patches are not squares of 32, 64 or 128 pixels; the networks have no
                 encoder, or need another run; several processes.
         """
-        from outcrop.training.parallel import refuse_several
+        from outcrop.training.parallel.process_group import refuse_several
 
         network = self.network
         if network.parts not in ("vaegan", "vae"):

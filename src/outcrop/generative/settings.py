@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from outcrop.errors import OutcropError
-from outcrop.training.recipe import Augmentation, Machine, check
+from outcrop.models.architectures import check
+from outcrop.training.recipe import Augmentation, Machine
 from outcrop.typed import typed
 
 SIZES = (32, 64, 128)

@@ -30,10 +30,9 @@ from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
-from outcrop.training.memory import full_memory_as, smaller_parts
+from outcrop.training.messages import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import ProcessGroup
-from outcrop.training.parallel.process_group import open_process_group
+from outcrop.training.parallel.process_group import ProcessGroup, open_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.run import Run, network_of
 

@@ -7,12 +7,22 @@ import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from types import MappingProxyType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from outcrop.errors import OutcropError
 from outcrop.typed import typed
@@ -23,6 +33,40 @@ if TYPE_CHECKING:
 
 Factory = Callable[[int, int], "nn.Module"]
 """A function of the numbers of bands and classes that returns a user's network."""
+
+
+def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
+    """Check the range of settings, and that fields of a `Literal` type have one of its values.
+
+    Args:
+        settings: a dataclass.
+        what: its name in the error message.
+        rules: for each field its name, whether its value is valid, and the valid range.
+
+    Raises:
+        OutcropError: an invalid value.
+    """
+    words = (
+        (name, getattr(settings, name) in values, range_)
+        for name, values, range_ in _rules_for_words(settings.__class__)
+    )
+    for name, good, range_ in (*words, *rules):
+        if not good:
+            raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")
+
+
+@cache
+def _rules_for_words(kind: Any) -> list[tuple[str, tuple[str | None, ...], str]]:
+    """Name, values and range of each field whose type is a `Literal`, or a `Literal` or None."""
+    found = []
+    for name, hint in get_type_hints(kind).items():
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        words = [word for one in options if get_origin(one) is Literal for word in get_args(one)]
+        if words:
+            none = [None] if type(None) in options else []
+            range_ = f"{', '.join(words[:-1])} or {words[-1]}"
+            found.append((name, (*words, *none), range_))
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,25 +149,16 @@ class ResidualNet:
                 f"{'' if self.bottleneck else ' (or 6n + 4, as wide networks count)'}; "
                 f"take {', '.join(str(layers * n + 2) for n in (1, 2, 3, 5, 7))}, ...",
             )
-        for name, good, range_ in (
+        check(
+            self,
+            "network",
             ("width", self.width >= 1, "1 or more; the paper has 16"),
             ("widen", self.widen >= 1, "1 or more"),
-            ("order", self.order in ("original", "pre-activation"), "original or pre-activation"),
-            ("shortcut", self.shortcut in ("identity", "projection"), "identity or projection"),
             ("levels", 1 <= self.levels <= 5, "1 to 5"),
             ("survival", 0 < self.survival <= 1, "above 0, at most 1"),
-            (
-                "survival_schedule",
-                self.survival_schedule in ("linear", "constant"),
-                "linear or constant",
-            ),
-            ("stem", self.stem in ("small", "large"), "small or large"),
-            ("padding", self.padding in ("zeros", "none"), "zeros or none"),
             ("halvings", 0 <= self.halvings <= 2, "0 to 2"),
             ("seen", self.seen is None or self.seen >= 1, "1 or more"),
-        ):
-            if not good:
-                raise OutcropError("network", f"{name} is {getattr(self, name)}; take {range_}")
+        )
         parts = 2 ** max(0, self.levels - 3)
         if self.blocks < parts:
             raise OutcropError(
@@ -301,9 +336,12 @@ class MultiScaleNet:
     stride: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "members"):
-            if getattr(self, name) < 1:
-                raise OutcropError("network", f"{name} is {getattr(self, name)}; take 1 or more")
+        check(
+            self,
+            "network",
+            ("hidden", self.hidden >= 1, "1 or more"),
+            ("members", self.members >= 1, "1 or more"),
+        )
         if not set(self.views) - {"near"}:
             raise OutcropError(
                 "`views`", f"needs one of {', '.join(VIEWS[:-1])}; near goes beside them"
@@ -355,15 +393,12 @@ class UserNet:
         """The network of a function, or copies of a module."""
         from torch import nn
 
-        name, function = f"{make.__module__}:", make
+        function: Factory
         if isinstance(make, nn.Module):
-            module, name = make, name + type(make).__qualname__
-
-            def function(bands: int, classes: int) -> nn.Module:
-                return deepcopy(module)
-
+            what, function = type(make).__qualname__, lambda bands, classes: deepcopy(make)
         else:
-            name += make.__qualname__
+            what, function = make.__qualname__, make
+        name = f"{make.__module__}:{what}"
         _named_here[name] = function
         return cls(name, function)
 

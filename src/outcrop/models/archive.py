@@ -38,11 +38,7 @@ TRUSTED = (
 
 
 def packed(estimator: Any, name: str) -> bytes:
-    """A fitted estimator as a skops archive.
-
-    Args:
-        estimator: fitted estimator.
-        name: name of the model in the error message.
+    """A fitted estimator as a skops archive; `name` is that of the model in the error message.
 
     Raises:
         OutcropError: it contains objects that skops cannot write.
@@ -80,11 +76,7 @@ def check_trusted(archive: bytes, where: object, trusted: Sequence[str] = ()) ->
 
 
 def unpacked(
-    archive: bytes,
-    where: Path,
-    features: int,
-    remedy: str,
-    trusted: Sequence[str] = (),
+    archive: bytes, where: Path, features: int, remedy: str, trusted: Sequence[str] = ()
 ) -> Any:
     """The estimator in a skops archive.
 
@@ -92,9 +84,8 @@ def unpacked(
 
     Args:
         archive: result of `packed`.
-        where: file name for error messages.
+        where, remedy: file name and remedy for error messages.
         features: number of features F that the estimator was fitted to.
-        remedy: remedy in the error message.
         trusted: names of further types, such as 'mypackage.models.MyClassifier'.
 
     Raises:

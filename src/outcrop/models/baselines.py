@@ -248,8 +248,9 @@ class FittedBaseline:
         return self.probabilities_of(_features(images, self.baseline.features))
 
     def probabilities_of(self, features: np.ndarray) -> np.ndarray:
-        """Class probabilities, float64, `N × K`; 0 for classes the training side did not have.
+        """Class probabilities, float64, `N × K`, from features `N × F`, converted to float32.
 
+        They are 0 for classes that the training side did not have.
         Trees give shares of votes, and a user's estimator its own probabilities if it has them.
         Decision values (likelihoods, boosted trees, SVM) become probabilities by a softmax with a
         temperature, which is fitted on held-out patches of the tuning folds. The method can be
@@ -258,9 +259,6 @@ class FittedBaseline:
 
         Source: Guo et al. (2017), On calibration of modern neural networks, section 4.2
         (temperature scaling).
-
-        Args:
-            features: `N × F`, converted to float32.
 
         Raises:
             OutcropError: another number of features; a user's estimator raises an error or returns
@@ -296,7 +294,6 @@ class FittedBaseline:
         """Write the estimator as `model.skops`; `description` has everything else.
 
         Args:
-            folder: existing folder.
             trusted: names of further types that the estimator contains.
 
         Raises:
@@ -356,7 +353,7 @@ class FittedBaseline:
         path = Path(folder) / FILE
         with decoding(path, "a classical model", "train the model anew"):
             archive = path.read_bytes()
-            described = {key: description[key] for key in _DESCRIBED}
+            described = {key: part for key, part in description.items() if key != "identity"}
             if _identity(described, archive) != description["identity"]:
                 raise ValueError("its checksum is not that of its description")
             version = str(described["scikit_learn"])
@@ -414,12 +411,6 @@ class _Recipe:
     decides: bool = False
 
 
-_DESCRIBED = (
-    "name", "features", "own_estimator", "decides", "present", "classes", "width", "settings",
-    "temperature", "scikit_learn",
-)  # fmt: skip
-
-
 def _identity(described: Mapping[str, Any], archive: bytes) -> str:
     plain = json.dumps([described, content_hash(archive)], sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()
@@ -450,10 +441,7 @@ _RECIPES: Mapping[str, _Recipe] = {
     "maximum likelihood": _Recipe(
         estimator=_gaussians,
         grid=lambda features: [
-            {
-                "gaussian__shrinkage": [0.3, 0.1, 0.7, 1.0],
-                "gaussian__ridge": [0.5, 0.1, 1.0],
-            },
+            {"gaussian__shrinkage": [0.3, 0.1, 0.7, 1.0], "gaussian__ridge": [0.5, 0.1, 1.0]},
             {"gaussian__shrinkage": [0.0]},
         ],
         decides=True,
@@ -520,8 +508,6 @@ def spatial_folds(
     Args:
         labels: int, `N`.
         groups: `N`; None: random folds.
-        seed: random seed.
-        wanted: number of folds.
 
     Returns:
         Pairs of training and held-out indices. Every patch is held out once, and every training
@@ -574,10 +560,7 @@ def _untuned(baseline: Baseline) -> _Recipe:
         draws = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
         return copy.set_params(**dict.fromkeys(draws, seed))
 
-    return _Recipe(
-        estimator=seeded,
-        grid=lambda features: [{}],
-    )
+    return _Recipe(estimator=seeded, grid=lambda features: [{}])
 
 
 def _gives_scores(estimator: Any) -> bool:

@@ -11,8 +11,14 @@ from operator import add
 import numpy as np
 from torch import Tensor, nn
 
-from outcrop.models.recompute import recomputed
-from outcrop.models.residual import Kept, ResidualBlock, ResidualNetwork, ShortcutGroup, pass_block
+from outcrop.models.residual import (
+    Kept,
+    ResidualBlock,
+    ResidualNetwork,
+    ShortcutGroup,
+    pass_block,
+    recomputed,
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,6 @@ class BlockNode:
     """A block with the outer shortcuts that begin or end at it.
 
     Attributes:
-        block: residual block.
         opens: groups whose shortcut begins at the input of the block, the outermost first.
         closes: number of open shortcuts that end at its output, the innermost first.
     """

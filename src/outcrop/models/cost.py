@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +15,6 @@ from torch.utils.module_tracker import ModuleTracker
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.models.factory import build
 from outcrop.models.residual import ResidualBlock, ResidualNetwork
 
 # Batch normalisation needs several values of a channel, and a 4 × 4 image ends in one.
@@ -47,14 +46,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Part:
-    """The cost of one block, or of everything outside the blocks.
+    """The cost of one block, or of everything outside the blocks, for one image.
 
     Attributes:
-        parameters: number of learnt numbers.
-        multiply_adds: multiply-adds for one image.
         residual: multiply-adds that a dropped block saves.
-        entering: bytes of the input for one image.
-        kept: bytes that are kept for the gradients, for one image.
+        entering: bytes of the input.
+        kept: bytes that are kept for the gradients.
     """
 
     parameters: int
@@ -74,9 +71,8 @@ def cost_of(
 
     Args:
         network: description of the network.
-        bands: number of bands of an image.
+        bands, classes: number of bands of an image, and of classes.
         size: height and width of an image in pixels.
-        classes: number of classes.
         recompute: as in `ResidualNetwork.recompute`.
 
     Raises:
@@ -90,9 +86,14 @@ def cost_of(
         if number < 1:
             raise OutcropError(f"`{name}`", f"must be at least 1, not {number}")
     network.check_size(size)
-    shallow = replace(network, depth=_depth(network, _enough(network)), survival=1.0)
+    enough = _enough(network)
+    shallow = replace(network, depth=enough * (9 if network.bottleneck else 6) + 2, survival=1.0)
     rest, measured = _measure(shallow, bands, size, classes)
-    blocks = list(_deepen(measured, network.blocks))
+    blocks = [
+        measured[stage * enough + min(k, enough - 1)]
+        for stage in range(3)
+        for k in range(network.blocks)
+    ]
     whole = [rest, *blocks]
     multiply_adds = sum(part.multiply_adds for part in whole)
     saved = sum(
@@ -101,7 +102,7 @@ def cost_of(
     )
     if recompute:
         with torch.device("meta"):
-            module = build(network, bands, classes)
+            module = ResidualNetwork(network, bands, classes)
         module.recompute(recompute)
         activations = _most_kept(rest, blocks, module.segments)
     else:
@@ -125,18 +126,6 @@ def _enough(network: ResidualNet) -> int:
     return min(network.blocks, max(2, 2 ** (network.levels - 3)))
 
 
-def _depth(network: ResidualNet, blocks: int) -> int:
-    return blocks * (9 if network.bottleneck else 6) + 2
-
-
-def _deepen(measured: Sequence[_Part], blocks: int) -> Iterator[_Part]:
-    """The blocks of all stages, from a network with fewer blocks in each."""
-    shallow = len(measured) // 3
-    for stage in range(3):
-        for k in range(blocks):
-            yield measured[stage * shallow + min(k, shallow - 1)]
-
-
 def _most_kept(rest: _Part, blocks: Sequence[_Part], segments: Sequence[range]) -> int:
     """Maximum number of bytes kept for one image, with recomputed `segments`.
 
@@ -157,10 +146,10 @@ def _measure(
 ) -> tuple[_Part, tuple[_Part, ...]]:
     """The cost outside the blocks, and of each block."""
     with torch.device("meta"):
-        module = build(network, bands, classes).train()
+        module = ResidualNetwork(network, bands, classes).train()
         images = torch.empty(_IMAGES, bands, *size).to(memory_format=torch.channels_last)
     multiply_adds = _multiply_adds(module, images)
-    entering, kept = _entering(module, images), _kept(module, images)
+    entering, kept = _memory(module, images)
     blocks = {
         name: _Part(
             parameters=_parameters(block),
@@ -200,30 +189,19 @@ def _multiply_adds(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
     }
 
 
-def _entering(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes of the input of each block for one image, by its name."""
-    found = {}
+def _memory(module: ResidualNetwork, images: Tensor) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of the input of each block for one image, and bytes that are kept for its gradients.
 
-    def remember(name: str, inputs: tuple[Tensor, ...]) -> None:
-        found[name] = inputs[0].nbytes // len(images)
-
-    hooks = [
-        block.register_forward_pre_hook(lambda _, inputs, name=name: remember(name, inputs))
-        for name, block in _blocks(module).items()
-    ]
-    with torch.no_grad():
-        module(images)
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
-    """Bytes that are kept for the gradients of one image, by the name of the block that keeps them
-    first; "" for those outside the blocks."""
+    Both by the name of the block: the one that keeps a tensor first, or "" outside the blocks.
+    """
     names = {f"{type(module).__name__}.{name}": name for name in _blocks(module)}
+    entering: dict[str, int] = {}
     kept = dict.fromkeys(["", *names.values()], 0)
     seen = {tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())}
+    for name, block in _blocks(module).items():
+        block.register_forward_pre_hook(
+            lambda _, inputs, name=name: entering.update({name: inputs[0].nbytes // len(images)})
+        )
 
     def remember(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -239,7 +217,7 @@ def _kept(module: ResidualNetwork, images: Tensor) -> dict[str, int]:
         saved_tensors_hooks(remember, lambda tensor: tensor),
     ):
         module(images)
-    return {name: bytes_ // len(images) for name, bytes_ in kept.items()}
+    return entering, {name: bytes_ // len(images) for name, bytes_ in kept.items()}
 
 
 def short(number: float, base: int = 1000) -> str:

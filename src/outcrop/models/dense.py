@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from outcrop.models.block_graph import block_graph
-from outcrop.models.factory import build
+from outcrop.models.multiscale import window_means
 from outcrop.models.residual import ResidualBlock, ResidualNetwork, ShortcutGroup, crop_corner
 
 
@@ -46,11 +46,7 @@ class Dense:
         self._chain = _chain(self.network)
 
     def window(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the input for an output of a given size.
-
-        Args:
-            height, width: size of the output, multiples of `stride`.
-        """
+        """Rows and columns of the input for those of an output, which are multiples of `stride`."""
         tall, wide = (
             corner + pixels - 1 + self.stride * (units - 1) + self.footprint
             for corner, pixels, units in zip(self._corner, (height, width), self.units, strict=True)
@@ -87,7 +83,7 @@ class Dense:
         s, found = self.stride, None
         x = x[:, :, self._corner[0] :, self._corner[1] :]
         for row, column, units in _phases(self._chain, x, (), (0, 0), 1):
-            part = _mean(last(self.network.rectified(units)), self.units)
+            part = window_means(last(self.network.rectified(units)), *self.units)
             if found is None:
                 n, channels, tall, wide = part.shape
                 found = part.new_empty(n, channels, tall * s, wide * s)
@@ -101,7 +97,6 @@ class _OpenShortcut:
     """An outer shortcut between its beginning and its end.
 
     Attributes:
-        group: group of the shortcut.
         source: input of the group.
         row, column: pixel of `source` at the upper-left pixel of the present tensor.
         jump: stride of the present tensor in pixels of `source`.
@@ -151,22 +146,16 @@ class _Step:
 
 def _chain(network: ResidualNetwork) -> tuple[_Step, ...]:
     stem = network.stem
-    steps = [_layer(stem, 1)]
     if network.description.stem == "large":
-        steps = [_layer(stem[:-1], 2), _layer(stem[-1], 2)]
+        steps = [_Step(lambda x, _: stem[:-1](x), 2), _Step(lambda x, _: stem[-1](x), 2)]
+    else:
+        steps = [_Step(lambda x, _: stem(x), 1)]
     for node in block_graph(network):
         block = node.block
         steps.append(
             _Step(block, block.stride, block.margin, block.length, node.opens, node.closes)
         )
     return tuple(steps)
-
-
-def _layer(layer: nn.Module, stride: int) -> _Step:
-    def run(x: Tensor, _: Tensor | None) -> Tensor:
-        return layer(x)
-
-    return _Step(run, stride)
 
 
 def _phases(
@@ -202,12 +191,6 @@ def _take(
     return step.run(x, reduce(add, ends) if ends else None), around[:stay]
 
 
-def _mean(x: Tensor, units: tuple[int, int]) -> Tensor:
-    """The mean of every window of this size, separately along rows and columns."""
-    tall, wide = units
-    return F.avg_pool2d(F.avg_pool2d(x, (tall, 1), 1), (1, wide), 1)
-
-
 def _folded(network: ResidualNetwork) -> ResidualNetwork:
     """A copy for inference without padding, with normalisations and survival probabilities folded
     into the convolutions before them."""
@@ -215,7 +198,7 @@ def _folded(network: ResidualNetwork) -> ResidualNetwork:
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         bands = network.stem.get_parameter("conv.weight").shape[1]
-        copy = build(description, bands, network.linear.out_features).to(device).eval()
+        copy = ResidualNetwork(description, bands, network.linear.out_features).to(device).eval()
         copy.load_state_dict(network.state_dict())
         for module in list(copy.modules()):
             if isinstance(module, nn.Sequential):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,9 @@ _ROUNDING = 2.0**-48
 
 
 def centre(images: Any) -> np.ndarray:
-    """The bands of the centre pixel.
+    """The bands of the centre pixel, float32 `N × bands`, in the units of the images.
 
-    Args:
-        images: `N × bands × height × width`, a NumPy or Zarr array of any numeric dtype.
-
-    Returns:
-        float32, `N × bands`, in the units of `images`.
+    These are `N × bands × height × width`, a NumPy or Zarr array of any numeric dtype.
     """
     height, width = images.shape[2:]
     return np.asarray(images[:, :, height // 2, width // 2], dtype=np.float32)
@@ -46,7 +42,8 @@ def statistics(images: Any) -> np.ndarray:
             no data. It is read in parts, so that memory does not grow with N.
 
     Returns:
-        float32, `N × features`, in the units of `images`, in the order of `statistic_names`.
+        float32, `N × features`, in the units of `images`: all bands of the first measure, of the
+        second, and so on, in the order of `_measure`.
     """
     step = max(1, _PART_PIXELS // int(np.prod(images.shape[1:])))
     parts = [
@@ -99,16 +96,6 @@ def of_pixels(kind: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarra
             for k, measure in enumerate(_measure(seen, size).values()):
                 result[k, band, strip] = measure[0, 0]
     return result.reshape(count * bands, height, width)
-
-
-def statistic_names(bands: Sequence[str], size: tuple[int, int]) -> tuple[str, ...]:
-    """The name of every column that `statistics` gives for patches of `size` (height, width).
-
-    >>> statistic_names(["red"], (2, 2))[:4]
-    ('red centre', 'red mean', 'red deviation', 'red texture 1 down')
-    """
-    measures = _measure(np.zeros((1, 1, *size), dtype=np.float32), size)
-    return tuple(f"{band} {measure}" for measure in measures for band in bands)
 
 
 def _measure(images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -57,24 +57,13 @@ class MultiScaleNetwork(nn.Module):
             "waves": [bands, 2 * hidden],
             "windows": [bands + 2 * seen, hidden, hidden],
         }
-        there = [
-            name
-            for name in widths
-            if name in description.views and (self.windows or name != "windows")
-        ]
         self.used: tuple[str, ...] = description.views
-        self.views = nn.ModuleDict(
-            {
-                name: Perceptrons(
-                    [*widths[name], classes],
-                    members,
-                    waves=name == "waves",
-                    dropped=_DROPPED if name == "windows" else 0.0,
-                )
-                for name in there
-            }
-        )
-        self.widest = next(name for name in ("windows", "pixel", "waves") if name in there)
+        self.views = nn.ModuleDict()
+        for name, sizes in widths.items():
+            if name in description.views and (self.windows or name != "windows"):
+                dropped = _DROPPED if name == "windows" else 0.0
+                self.views[name] = Perceptrons([*sizes, classes], members, name == "waves", dropped)
+        self.widest = next(name for name in ("windows", "pixel", "waves") if name in self.views)
         self.channels = widths[self.widest][-1]
         has_near = "near" in description.views and side >= NEAR
         self.near = Near(bands, classes) if has_near else None
@@ -122,8 +111,7 @@ class MultiScaleNetwork(nn.Module):
     def learn_scale(self, batches: Callable[[], Iterable[Tensor]]) -> None:
         """Principal components, and mean and spread of the deviations, of the training side.
 
-        Args:
-            batches: gives the normalised patches, all of them once; it is called twice at most.
+        `batches` gives the normalised patches, all of them once; it is called twice at most.
         """
         if not self.windows:
             return
@@ -161,12 +149,6 @@ class MultiScaleNetwork(nn.Module):
                 copy.near.first.weight.copy_(copy.near.first.weight[:, order])
         return copy
 
-    def recompute(self, blocks: int) -> None:
-        """Do nothing: the network is too small for recomputation."""
-
-    def compile_blocks(self) -> None:
-        """Do nothing: the network has no blocks."""
-
     def _around(self, images: Tensor, side: int, height: int, width: int) -> Tensor:
         """Inputs of the windows of `side` pixels around the pixels."""
         top, left = (length // 2 - side // 2 for length in self.size)
@@ -179,8 +161,8 @@ class MultiScaleNetwork(nn.Module):
             images = F.conv2d(images, self.components[:, :, None, None])
         for side in self.windows:
             window = self._around(images, side, height, width)
-            mean = _mean(window, side)
-            variance = _mean(window.square(), side) - mean.square()
+            mean = window_means(window, side, side)
+            variance = window_means(window.square(), side, side) - mean.square()
             means.append(mean)
             deviations.append((variance.clamp_min(0).sqrt() + _FLOOR).log())
         return torch.cat(means + deviations, dim=1)
@@ -200,15 +182,9 @@ class MultiScaleNetwork(nn.Module):
 
 
 class Perceptrons(nn.Module):
-    """Several perceptrons on the same features, computed at once.
+    """Several perceptrons on the same features, `inputs` in number, computed at once."""
 
-    Attributes:
-        inputs: number of features.
-    """
-
-    def __init__(
-        self, sizes: Sequence[int], members: int, waves: bool = False, dropped: float = 0.0
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], members: int, waves: bool, dropped: float) -> None:
         super().__init__()
         self.inputs, self.waves, self.dropped = sizes[0], waves, dropped
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
@@ -235,13 +211,16 @@ class Perceptrons(nn.Module):
 class Near(nn.Module):
     """Four 3 × 3 convolutions without padding, with a shortcut over the second and third."""
 
-    def __init__(self, bands: int, classes: int, channels: int = 16) -> None:
+    def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
-        few = min(bands, _COMPONENTS)
-        self.first = nn.Conv2d(bands, few if bands > few else channels, 1 if bands > few else 3,
-                               bias=bands > few)  # fmt: skip
-        self.fewer = bands > few
-        inputs = [few, *[channels] * 3] if self.fewer else [channels] * 3
+        self.fewer = bands > _COMPONENTS
+        channels = 16
+        inputs = [channels] * 3
+        if self.fewer:
+            self.first = nn.Conv2d(bands, _COMPONENTS, 1)
+            inputs = [_COMPONENTS, *inputs]
+        else:
+            self.first = nn.Conv2d(bands, channels, 3, bias=False)
         self.convolutions = nn.ModuleList(nn.Conv2d(one, channels, 3, bias=False) for one in inputs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(4))
         self.last = nn.Conv2d(channels, classes, 1)
@@ -267,6 +246,6 @@ def _joined(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack(views).mean(dim=0)
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """The mean of every square window, separately along rows and columns."""
-    return F.avg_pool2d(F.avg_pool2d(x, (side, 1), 1), (1, side), 1)
+def window_means(x: Tensor, tall: int, wide: int) -> Tensor:
+    """The mean of every window of `tall` rows and `wide` columns, first along columns."""
+    return F.avg_pool2d(F.avg_pool2d(x, (tall, 1), 1), (1, wide), 1)

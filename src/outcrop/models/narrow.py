@@ -251,13 +251,7 @@ def _differentiate(  # type: ignore[no-untyped-def]
 
 
 def _add(  # type: ignore[no-untyped-def]
-    parts,
-    total,
-    number,
-    length,
-    ROUNDS: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    parts, total, number, length, ROUNDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Sum over the rows of a matrix; `length` is a multiple of BLOCK."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -265,8 +259,6 @@ def _add(  # type: ignore[no-untyped-def]
     for start in range(ROUNDS):
         row = start * ROWS + tl.arange(0, ROWS)
         found += tl.load(
-            parts + row[:, None] * length + column[None, :],
-            mask=(row < number)[:, None],
-            other=0.0,
+            parts + row[:, None] * length + column[None, :], mask=(row < number)[:, None], other=0.0
         )
     tl.store(total + column, tl.sum(found, axis=0))

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import reduce
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from math import prod
 from operator import mul
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from outcrop.models.architectures import ResidualNet
 from outcrop.models.narrow import CHANNELS, NarrowConv2d
-from outcrop.models.recompute import recomputed
 
 Kept = Sequence[bool]
+T = TypeVar("T")
 
 _COMPILATIONS = 64
 
@@ -58,12 +60,7 @@ class ResidualBlock(nn.Module):
     compiled: Callable[..., Tensor] | None = None
 
     def __init__(
-        self,
-        network: ResidualNet,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        index: int,
+        self, network: ResidualNet, inputs: int, outputs: int, stride: int, index: int
     ) -> None:
         super().__init__()
         self.original = network.order == "original"
@@ -311,9 +308,7 @@ class ResidualNetwork(nn.Module):
     def embed(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         """Features of images, the input of the linear layer: `N × channels`, non-negative.
 
-        Args:
-            x: `N × bands × height × width`.
-            kept: for each block whether it is computed; None: all.
+        Arguments as of `forward`, but without `kept` all blocks are computed.
         """
         return self.pooled(self.stages(self.stem(x), kept))
 
@@ -394,14 +389,11 @@ def draw_kept(description: ResidualNet, draws: Sequence[float]) -> tuple[bool, .
 
 def _stem(network: ResidualNet, bands: int) -> nn.Sequential:
     large = network.stem == "large"
-    layers: dict[str, nn.Module] = (
-        {} if network.seen is None else {"crop": CentreCrop(network.seen)}
-    )
-    layers |= {
-        "conv": _conv(network, bands, network.width, 7, 2)
-        if large
-        else _conv(network, bands, network.width, 3, 1)
-    }
+    kernel, stride = (7, 2) if large else (3, 1)
+    layers: dict[str, nn.Module] = {}
+    if network.seen is not None:
+        layers["crop"] = CentreCrop(network.seen)
+    layers["conv"] = _conv(network, bands, network.width, kernel, stride)
     if large or network.order == "original":
         layers |= {"norm": nn.BatchNorm2d(network.width), "relu": nn.ReLU(inplace=True)}
     if large:
@@ -414,24 +406,16 @@ def _stages(network: ResidualNet, widths: Sequence[int]) -> ShortcutGroup:
     stages: dict[str, Unit] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
         stride = network.stride_of(number)
-        blocks = [
-            ResidualBlock(
-                network,
-                inputs if k == 0 else outputs,
-                outputs,
-                stride if k == 0 else 1,
-                index=number * n + k,
-            )
-            for k in range(n)
-        ]
-        around = _outer(network, inputs, outputs, stride) if network.levels >= 3 else None
-        units = {f"block{k}": block for k, block in enumerate(blocks, start=1)}
+        units = {"block1": ResidualBlock(network, inputs, outputs, stride, number * n)}
+        for k in range(1, n):
+            block = ResidualBlock(network, outputs, outputs, 1, number * n + k)
+            units[f"block{k + 1}"] = block
         stages[f"stage{number + 1}"] = _divide(
-            network, units, network.levels - 3, around, (inputs, outputs, stride)
+            network, units, network.levels - 3, inputs, outputs, stride
         )
-    root = (
-        _outer(network, widths[0], widths[-1], 2**network.halvings) if network.levels >= 2 else None
-    )
+    root = None
+    if network.levels >= 2:
+        root = _outer(network, widths[0], widths[-1], 2**network.halvings)
     return ShortcutGroup(stages, root)
 
 
@@ -439,25 +423,23 @@ def _divide(
     network: ResidualNet,
     units: Mapping[str, Unit],
     levels: int,
-    around: nn.Module | None,
-    shape: tuple[int, int, int],
+    inputs: int,
+    outputs: int,
+    stride: int,
 ) -> ShortcutGroup:
-    """A group of blocks, halved `levels` times, with a shortcut around each half."""
+    """A group of blocks, halved `levels` times, with a shortcut around each half.
+
+    With `levels` below 0 there is no shortcut around the group itself either.
+    """
+    around = _outer(network, inputs, outputs, stride) if levels >= 0 else None
     if levels <= 0:
         return ShortcutGroup(units, around)
-    names = list(units)
-    middle = (len(names) + 1) // 2
-    _, outputs, _ = shape
-    halves: dict[str, Unit] = {}
-    for half, part in (("first", names[:middle]), ("second", names[middle:])):
-        its_shape = shape if half == "first" else (outputs, outputs, 1)
-        halves[half] = _divide(
-            network,
-            {name: units[name] for name in part},
-            levels - 1,
-            _outer(network, *its_shape),
-            its_shape,
-        )
+    middle = (len(units) + 1) // 2
+    first, second = dict(islice(units.items(), middle)), dict(islice(units.items(), middle, None))
+    halves: dict[str, Unit] = {
+        "first": _divide(network, first, levels - 1, inputs, outputs, stride),
+        "second": _divide(network, second, levels - 1, outputs, outputs, 1),
+    }
     return ShortcutGroup(halves, around)
 
 
@@ -504,3 +486,38 @@ def _conv(network: ResidualNet, inputs: int, outputs: int, kernel: int, stride: 
 
 def _padding(network: ResidualNet, kernel: int) -> int:
     return kernel // 2 if network.padding == "zeros" else 0
+
+
+def recomputed(modules: Sequence[nn.Module], function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)`, with only the arguments kept for the gradients.
+
+    The second pass does not update the running statistics of batch normalisation in `modules`,
+    which `function` calls: gradients, weights and statistics are those of a single pass, bit by
+    bit.
+
+    Source: Chen et al. 2016, Training deep nets with sublinear memory cost (arXiv:1604.06174).
+    """
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    return checkpoint(
+        function,
+        *arguments,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _statistics_stay(modules)),
+    )
+
+
+@contextmanager
+def _statistics_stay(modules: Sequence[nn.Module]) -> Iterator[None]:
+    norms = [
+        part for module in modules for part in module.modules() if isinstance(part, nn.BatchNorm2d)
+    ]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

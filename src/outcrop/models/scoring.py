@@ -26,7 +26,6 @@ class Scorer:
     own methods.
 
     Attributes:
-        estimator: fitted scikit-learn classifier.
         decides: true: decision values; false: probabilities.
         name: name of the model in error messages.
     """
@@ -36,12 +35,9 @@ class Scorer:
     name: str
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        """The scores, float64, `N × trained classes`.
+        """The scores of float32 features `N × F`: float64, `N × trained classes`.
 
         Decision values are comparable within a row; probabilities sum to 1.
-
-        Args:
-            X: float32, `N × F`.
 
         Raises:
             OutcropError: the estimator raises an error or returns invalid results.
@@ -73,7 +69,9 @@ class Scorer:
     def _asked(self, X: np.ndarray) -> np.ndarray:
         try:
             if self._svm is not None:
-                found = self._svm.decision_function(_before_the_last(self.estimator, X))
+                piped = isinstance(self.estimator, Pipeline)
+                given = self.estimator[:-1].transform(X) if piped else X
+                found = self._svm.decision_function(given)
             elif self.decides:
                 found = np.asarray(self.estimator.decision_function(X), dtype=np.float64)
             else:
@@ -91,25 +89,18 @@ class Scorer:
         expected = (rows, len(self.estimator.classes_))
         two = self.decides and expected[1] == 2
         if found.shape != expected and not (two and found.shape in ((rows,), (rows, 1))):
-            raise OutcropError(
-                self.name,
-                f"its {what} gives an array of shape {found.shape} instead of {expected}; "
-                "correct it or take another classifier",
-            )
-        if not np.isfinite(found).all():
-            raise OutcropError(
-                self.name,
-                f"its {what} gives NaN or infinity; correct it or take another classifier",
-            )
-        if not self.decides and not (
-            (found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-3)
-        ):
-            raise OutcropError(
-                self.name,
-                "its predict_proba gives rows that are no probabilities (negative, or not 1 in "
-                "sum); correct it or take another classifier",
-            )
-        return _two_columns(found) if two else found
+            wrong = f"an array of shape {found.shape} instead of {expected}"
+        elif not np.isfinite(found).all():
+            wrong = "NaN or infinity"
+        elif self.decides:
+            return _two_columns(found) if two else found
+        elif (found >= 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-3):
+            return found
+        else:
+            wrong = "rows that are no probabilities (negative, or not 1 in sum)"
+        raise OutcropError(
+            self.name, f"its {what} gives {wrong}; correct it or take another classifier"
+        )
 
 
 @dataclass(frozen=True)
@@ -180,10 +171,6 @@ class RadialSVM:
             sums[:, i] += decisions[:, column]
             sums[:, j] -= decisions[:, column]
         return votes + sums / (3 * (np.abs(sums) + 1))
-
-
-def _before_the_last(estimator: Any, X: np.ndarray) -> np.ndarray:
-    return estimator[:-1].transform(X) if isinstance(estimator, Pipeline) else X
 
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:

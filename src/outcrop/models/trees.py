@@ -57,21 +57,12 @@ class Trees:
     def sums(self, X: np.ndarray) -> np.ndarray:
         """Sums of the values of the leaves that features reach, float64, `N × columns`.
 
-        Args:
-            X: float32, `N × F`, without NaN.
+        The features X are float32, `N × F`, without NaN.
         """
         total = np.tile(self.start, (len(X), 1))
-        _compiled_loop()(
-            np.ascontiguousarray(X, dtype=np.float32),
-            self.roots,
-            self.feature,
-            self.threshold,
-            self.left,
-            self.first,
-            self.column,
-            self.value,
-            total,
-        )
+        nodes = self.roots, self.feature, self.threshold, self.left
+        values = self.first, self.column, self.value
+        _compiled_loop()(np.ascontiguousarray(X, dtype=np.float32), *nodes, *values, total)
         total /= self.divisor
         return total
 
@@ -99,8 +90,7 @@ def check_trees(estimator: Any, features: int, where: str) -> None:
     memory, and cycles never end.
 
     Args:
-        estimator: fitted estimator; trees may be nested in it.
-        features: number of features F.
+        estimator: fitted estimator of so many `features`; trees may be nested in it.
         where: file name for the error message.
 
     Raises:
@@ -181,7 +171,8 @@ def _boosted(estimator: Any) -> Trees:
     rounds = estimator._predictors
     trees = [tree.nodes for trees in rounds for tree in trees]
     nodes = np.concatenate(trees)
-    of_tree = np.tile(np.arange(len(rounds[0])), len(rounds))
+    class_of_tree = np.tile(np.arange(len(rounds[0])), len(rounds))
+    column = np.repeat(class_of_tree, [len(tree) for tree in trees])
     node = np.flatnonzero(nodes["is_leaf"])
     return _laid_out(
         sizes=[len(tree) for tree in trees],
@@ -190,11 +181,7 @@ def _boosted(estimator: Any) -> Trees:
         right=[tree["right"] for tree in trees],
         feature=nodes["feature_idx"],
         threshold=nodes["num_threshold"],
-        values=(
-            node,
-            np.repeat(of_tree, [len(tree) for tree in trees])[node],
-            nodes["value"][node],
-        ),
+        values=(node, column[node], nodes["value"][node]),
         start=np.ravel(estimator._baseline_prediction).astype(np.float64),
         divisor=1,
     )

@@ -25,13 +25,9 @@ _VERSION = 2
 
 
 def folds_within(folds: Folds | None, train: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The training and held-out patches of each fold, among the patches `train`.
+    """The training and held-out patches of each fold, as indices into the patches `train`.
 
-    Args:
-        train: indices of patches.
-
-    Returns:
-        Indices into `train`, as `outcrop.metrics.applicability.learn_area` takes them.
+    `outcrop.metrics.applicability.learn_area` takes them.
     """
     sides = [] if folds is None else [split.sides[train] for split in folds.splits]
     return [(np.flatnonzero(one == TRAIN), np.flatnonzero(one == VALIDATION)) for one in sides]

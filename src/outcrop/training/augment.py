@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +13,7 @@ from torch import Tensor
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.recipe import Augmentation, LabelOf
 
-# Defaults for None in `Augmentation`: gain of slices that are cut anew, jitter of scenes.
-_GAIN_OF_NEIGHBOURS = 0.1
-_JITTER_OF_SCENES = 0.0
+_GAIN_OF_NEIGHBOURS = 0.1  # default gain of slices that are cut again
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,15 @@ class Moves:
 
     def __getitem__(self, index: slice) -> Moves:
         """The changes of some of the images."""
-        return replace(
-            self,
-            mirror=self.mirror[index],
-            turns=self.turns[index],
-            down=self.down[index],
-            right=self.right[index],
-        )
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device) -> Moves:
         """The same changes on another device."""
-        return replace(
-            self,
-            mirror=self.mirror.to(device),
-            turns=self.turns.to(device),
-            down=self.down.to(device),
-            right=self.right.to(device),
-        )
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Moves:
+        mirror, turns, down, right = map(change, (self.mirror, self.turns, self.down, self.right))
+        return Moves(mirror, turns, down, right, self.label_of)
 
 
 def label_of(augmentation: Augmentation, patches: PatchSet) -> LabelOf:
@@ -79,7 +70,7 @@ def settled(augmentation: Augmentation, patches: PatchSet) -> Augmentation:
         "crop": 0 if cuts_anew or belongs_to == "pixel" else min(patches.size) // 8,
         "rotate": not has_up,
         "gain": _GAIN_OF_NEIGHBOURS if has_up and cuts_anew else 0.0,
-        "jitter": 0.0 if has_up else _JITTER_OF_SCENES,
+        "jitter": 0.0,
     }
     open_ = {name: value for name, value in usual.items() if getattr(augmentation, name) is None}
     return replace(augmentation, label_of=belongs_to, **open_)
@@ -92,13 +83,12 @@ def draw(
     random: np.random.Generator,
     lying: np.ndarray | None = None,
 ) -> Moves:
-    """Random geometric changes for `n` images of `size`.
+    """Random geometric changes for `n` images of `size`, by a settled augmentation.
 
     All random numbers are drawn for every augmentation, so that switching one part off does not
     change the others.
 
     Args:
-        augmentation: result of `settled`.
         lying: bool, `n`, images whose vertical runs along their rows: they are flipped vertically.
     """
     mirror, half, quarter = random.integers(2, size=(3, n))
@@ -122,11 +112,7 @@ def draw(
 def draw_gains(
     augmentation: Augmentation, n: int, bands: int, random: np.random.Generator
 ) -> Tensor:
-    """Random gains for `n` images, float32, `n × bands × 1 × 1`.
-
-    Args:
-        augmentation: result of `settled`.
-    """
+    """Random gains for `n` images by a settled augmentation, float32, `n × bands × 1 × 1`."""
     gain = augmentation.gain or 0.0
     drawn = random.uniform(1 - gain, 1 + gain, size=(n, bands, 1, 1))
     return torch.from_numpy(drawn.astype(np.float32))
@@ -156,12 +142,9 @@ def draw_jitter(
     random: np.random.Generator,
     device: torch.device,
 ) -> Jitter | None:
-    """Random factors and offsets for `n` images; None without jitter.
+    """Random factors and offsets for `n` images by a settled augmentation; None without jitter.
 
     The random numbers are drawn in any case.
-
-    Args:
-        augmentation: result of `settled`.
     """
     drawn = torch.from_numpy(random.standard_normal((2, n, bands, 1, 1), np.float32))
     factor, offset = drawn.to(device)
@@ -234,10 +217,7 @@ def _origin(moves: Moves, height: int, width: int) -> tuple[Tensor, Tensor]:
     half, quarter = (moves.turns >= 2).view(-1, 1, 1), (moves.turns % 2 == 1).view(-1, 1, 1)
     row = torch.where(half, below - row, row)
     column = torch.where(half, beside - column, column)
-    row, column = (
-        torch.where(quarter, column, row),
-        torch.where(quarter, beside - row, column),
-    )
+    row, column = torch.where(quarter, column, row), torch.where(quarter, beside - row, column)
     column = torch.where(moves.mirror.view(-1, 1, 1), beside - column, column)
     row = torch.where(row == height, nearest(height), row)
     column = torch.where(column == width, nearest(width), column)

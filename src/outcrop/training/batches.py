@@ -14,7 +14,6 @@ from torch import Tensor
 
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.models.residual import draw_kept
-from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import (
     add_noise,
     cover,
@@ -93,6 +92,7 @@ class Epoch:
         class_balance: as in `Recipe`.
 
     Attributes:
+        number: number of the epoch, from 0.
         steps: number of steps of the optimiser.
         kept_share: share of the blocks that are computed, over all steps.
     """
@@ -110,19 +110,21 @@ class Epoch:
         random = np.random.default_rng((recipe.seed, number))
         # Generators of their own: how many numbers they need depends on the patches.
         cutting, balancing = random.spawn(2)
-        n, size = len(pictures), pictures.patches.size
-        patches = pictures.patches
+        n, patches = len(pictures), pictures.patches
+        size, bands = patches.size, len(normalisation.mean)
         augmentation = settled(recipe.augmentation, patches)
         device = pictures.labels.device
-        self._number, self._recipe, self._parts = number, recipe, parts
+        self.number, self._recipe, self._parts = number, recipe, parts
         self._pictures, self._normalisation = pictures, normalisation
         self._order = random.permutation(n)
         if class_balance != "none":
             labels = np.asarray(patches.labels[pictures.index])
             self._order = balanced_order(labels, class_balance, balancing)
-        lying = _lying(patches, pictures.index[self._order])
+        lying = None
+        if patches.positions is not None and patches.from_volume:
+            # In slices along the samples, these run along the rows.
+            lying = np.asarray(patches.positions.axis[pictures.index[self._order]] != 2)
         self._moves = draw(augmentation, n, size, random, lying).to(device)
-        bands = len(normalisation.mean)
         self._gains = draw_gains(augmentation, n, bands, random).to(device)
         self._centres = draw_centres(n, size, random).to(device)
         self.steps = math.ceil(n / recipe.batch)
@@ -146,17 +148,14 @@ class Epoch:
         last batch of one patch.
         """
         slices = [
-            [_within(whole, piece) for piece in pieces(whole.stop - whole.start, self._parts)]
+            pieces(whole.stop - whole.start, self._parts, whole.start)
             for whole in pieces(len(self._order), self.steps)
         ]
         mine = [part for parts in slices[first:] for part in parts[rank::world]]
         seen = self._moved(mine, self._at_once if world == 1 else 1)
         for number in range(first, self.steps):
-            yield Step(
-                number,
-                self._kept[number],
-                self._augmented(number, slices[number], rank, world, seen),
-            )
+            parts = self._augmented(number, slices[number], rank, world, seen)
+            yield Step(number, self._kept[number], parts)
 
     @property
     def _at_once(self) -> int:
@@ -197,7 +196,7 @@ class Epoch:
         for k in range(rank, len(parts), world):
             images, labels = next(seen)
             augmentation = self._recipe.augmentation
-            seeds = (self._recipe.seed, self._number, step, k)
+            seeds = (self._recipe.seed, self.number, step, k)
             if augmentation.noise:
                 images = add_noise(images, augmentation.noise, generator(images.device, *seeds))
             if augmentation.cutout:
@@ -217,14 +216,9 @@ def generator(device: torch.device, *numbers: int) -> torch.Generator:
 def balanced_order(
     labels: np.ndarray, class_balance: ClassBalance, random: np.random.Generator
 ) -> np.ndarray:
-    """Random indices, as many as labels, with classes balanced.
+    """Random indices of labels, int64, as many as labels, with classes balanced as in `Recipe`.
 
-    Args:
-        labels: int, `N`.
-        class_balance: as in `Recipe`.
-
-    Returns:
-        int64, `N`. Within a class, the numbers of repeats differ by at most one.
+    Within a class, the numbers of repeats differ by at most one.
 
     >>> labels = np.repeat([0, 1], [98, 2])
     >>> order = balanced_order(labels, "full", np.random.default_rng(0))
@@ -251,23 +245,12 @@ def drawn_numbers(counts: np.ndarray, class_balance: ClassBalance) -> np.ndarray
     return np.diff(ends, prepend=0)
 
 
-def _lying(patches: PatchSet, index: np.ndarray) -> np.ndarray | None:
-    """Mask of patches from slices along the samples of a volume, which run along the rows."""
-    if patches.positions is None or not patches.from_volume:
-        return None
-    return np.asarray(patches.positions.axis[index] != 2)
-
-
-def pieces(n: int, number: int) -> list[slice]:
-    """Cut `range(n)` into pieces whose lengths differ by at most one.
+def pieces(n: int, number: int, start: int = 0) -> list[slice]:
+    """Cut n indices from `start` on into pieces whose lengths differ by at most one.
 
     >>> pieces(10, 3)
     [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
     """
     small, larger = divmod(n, number)
-    ends = np.cumsum([0] + [small + 1] * larger + [small] * (number - larger)).tolist()
-    return [slice(start, stop) for start, stop in pairwise(ends)]
-
-
-def _within(whole: slice, piece: slice) -> slice:
-    return slice(whole.start + piece.start, whole.start + piece.stop)
+    ends = np.cumsum([start] + [small + 1] * larger + [small] * (number - larger)).tolist()
+    return [slice(*each) for each in pairwise(ends)]

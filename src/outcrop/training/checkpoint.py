@@ -127,10 +127,9 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
 
 
 def check_weights(path: Path, written: Any) -> None:
-    """Check the weights of a model by their hash, because safetensors has no checksum.
+    """Check the weights of a model by their hash in `model.json`; safetensors has no checksum.
 
-    Args:
-        written: hash in `model.json`; None in models of versions without a hash.
+    Models of older versions have no hash (None).
 
     Raises:
         OutcropError: the file is missing, or has another hash.

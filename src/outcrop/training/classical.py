@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,24 @@ from outcrop.metrics.calibration import tempered
 from outcrop.models.baselines import FittedBaseline
 from outcrop.models.features import FEATURES
 from outcrop.training.folder import CLASSICAL, kind_of_model, read_description
-from outcrop.training.model import check_images, described, from_description
-from outcrop.training.origin import TrainedOn
-from outcrop.training.recipe import LabelOf
+from outcrop.training.model import Model, check_images, described, from_description
 from outcrop.typed import typed
-
-_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class ClassicalModel:
-    """A fitted classical classifier with its classes and the patches it expects: a `Model`.
+class ClassicalModel(Model):
+    """A fitted classical classifier with its classes and the patches it expects.
+
+    A classifier of the centre pixel takes patches of any size.
 
     Attributes:
         fitted: classifier and the kind of its features.
-        classes, bands, size, label_of, temperature, trained_on: as in `Model`. A classifier of the
-            centre pixel takes patches of any size.
         filling: float32, `F`, values for features without data: their means on the training side.
         order: for each training band of `fitted` its index in `bands`; None: the same order.
     """
 
     fitted: FittedBaseline
     filling: np.ndarray
-    classes: tuple[str, ...]
-    bands: tuple[str, ...]
-    size: tuple[int, int]
-    label_of: LabelOf = "pixel"
-    temperature: float = 1.0
-    trained_on: TrainedOn | None = None
     order: tuple[int, ...] | None = None
 
     @property
@@ -75,34 +65,15 @@ class ClassicalModel:
     def description(self) -> dict[str, Any]:
         """Everything but the fitted classifier, as JSON."""
         return {
-            "format": CLASSICAL.model,
-            "version": _VERSION,
+            **described(self, CLASSICAL),
             "fitted": self.fitted.description,
             "filling": self.filling.tolist(),
             "order": None if self.order is None else list(self.order),
-            **described(self),
         }
 
-    def in_order(self, order: Sequence[int]) -> ClassicalModel:
-        """See `Model`."""
-        if list(order) == list(range(len(self.bands))):
-            return self
-        back = np.argsort(order)
+    def _in_order(self, order: Sequence[int], back: Sequence[int]) -> dict[str, Any]:
         before = range(len(self.bands)) if self.order is None else self.order
-        trained_on = self.trained_on
-        if trained_on is not None:
-            values = tuple(trained_on.values[i] for i in back)
-            trained_on = replace(trained_on, values=values)
-        return replace(
-            self,
-            bands=tuple(self.bands[i] for i in back),
-            order=tuple(order[i] for i in before),
-            trained_on=trained_on,
-        )
-
-    def predict_proba(self, images: np.ndarray) -> np.ndarray:
-        """See `Model`."""
-        return self.probabilities_and_features(images)[0]
+        return {"order": tuple(order[i] for i in before)}
 
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Model`; the features are the input of the classifier."""
@@ -139,8 +110,7 @@ def filled(features: np.ndarray, filling: np.ndarray) -> np.ndarray:
 def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> ClassicalModel:
     """Read a model that `ClassicalModel.save` wrote. No code in the files is executed.
 
-    Args:
-        trusted: names of further types that the classifier may contain.
+    `trusted` are names of further types that the classifier may contain.
 
     Raises:
         OutcropError: files are missing, damaged or not of outcrop; a model of another kind.
@@ -149,8 +119,6 @@ def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> Classical
     content = read_description(folder)
     kind_of_model(folder, content, CLASSICAL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if content["version"] != _VERSION:
-            raise ValueError("another version")
         shared = from_description(content)
         order = typed(tuple[int, ...] | None, content["order"], "order")
         if order is not None and sorted(order) != list(range(len(shared["bands"]))):

@@ -117,33 +117,39 @@ def _scores_of(estimator: object, title: str) -> nn.Module:
     return _SVM(svm)
 
 
-class _Scaler(nn.Module):
+class _Step(nn.Module):
+    """A part of a classifier with arrays as buffers."""
+
+    def keep(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.from_numpy(array))
+
+
+class _Scaler(_Step):
     mean: Tensor
     scale: Tensor
 
     def __init__(self, scaler: StandardScaler) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(scaler.mean_))
-        self.register_buffer("scale", torch.from_numpy(scaler.scale_))
+        self.keep(mean=scaler.mean_, scale=scaler.scale_)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale
 
 
-class _Components(nn.Module):
+class _Components(_Step):
     mean: Tensor
     axes: Tensor
 
     def __init__(self, fitted: PCA) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(fitted.mean_).double())
-        self.register_buffer("axes", torch.from_numpy(fitted.components_).double())
+        self.keep(mean=fitted.mean_.astype(np.float64), axes=fitted.components_.astype(np.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.double() - self.mean) @ self.axes.T
 
 
-class _Gaussians(nn.Module):
+class _Gaussians(_Step):
     mean: Tensor
     whitening: Tensor
     volume: Tensor
@@ -152,16 +158,14 @@ class _Gaussians(nn.Module):
         super().__init__()
         rotations, variances = np.stack(fitted.rotations_), np.stack(fitted.scalings_)
         whitening = rotations / np.sqrt(variances)[:, None, :]
-        self.register_buffer("mean", torch.from_numpy(fitted.means_))
-        self.register_buffer("whitening", torch.from_numpy(whitening))
-        self.register_buffer("volume", torch.from_numpy(np.log(variances).sum(axis=1)))
+        self.keep(mean=fitted.means_, whitening=whitening, volume=np.log(variances).sum(axis=1))
 
     def forward(self, x: Tensor) -> Tensor:
         white = torch.einsum("nkf,kfg->nkg", x[:, None].double() - self.mean, self.whitening)
         return -0.5 * (white.square().sum(dim=2) + self.volume)
 
 
-class _SVM(nn.Module):
+class _SVM(_Step):
     support: Tensor
     against: Tensor
     intercepts: Tensor
@@ -179,11 +183,8 @@ class _SVM(nn.Module):
                 against[own, column] = svm.weights[row, own]
         first, second = (np.eye(classes)[[pair[end] for pair in pairs]] for end in (0, 1))
         self.gamma, self.classes = svm.gamma, classes
-        for name, values in (
-            ("support", svm.support), ("against", against), ("intercepts", svm.intercepts),
-            ("first", first), ("second", second),
-        ):  # fmt: skip
-            self.register_buffer(name, torch.from_numpy(np.asarray(values, dtype=np.float64)))
+        self.keep(support=svm.support, against=against, intercepts=svm.intercepts)
+        self.keep(first=first, second=second)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.double()
@@ -198,7 +199,7 @@ class _SVM(nn.Module):
         return votes + sums / (3 * (sums.abs() + 1))
 
 
-class _TreeModule(nn.Module):
+class _TreeModule(_Step):
     roots: Tensor
     feature: Tensor
     threshold: Tensor
@@ -214,12 +215,11 @@ class _TreeModule(nn.Module):
         np.add.at(values, (node, trees.column), trees.value)
         self.boosted, self.divisor = boosted, trees.divisor
         self.depth = _depth(trees)
-        for name, array in (
-            ("roots", trees.roots.astype(np.int64)), ("feature", trees.feature.astype(np.int64)),
-            ("threshold", trees.threshold), ("left", trees.left.astype(np.int64)),
-            ("values", values), ("start", trees.start),
-        ):  # fmt: skip
-            self.register_buffer(name, torch.from_numpy(array))
+        roots, feature, left = (
+            each.astype(np.int64) for each in (trees.roots, trees.feature, trees.left)
+        )
+        self.keep(roots=roots, feature=feature, threshold=trees.threshold, left=left)
+        self.keep(values=values, start=trees.start)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +14,31 @@ from torch import Tensor
 
 from outcrop.files import decoding, file_hash, write_json
 from outcrop.models.architectures import Network, network_json, network_of_json
-from outcrop.models.factory import build
-from outcrop.models.network import NetworkModule
+from outcrop.models.factory import NetworkModule, build
 from outcrop.training.augment import nearest
 from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import CLASSIFIER, kind_of_model, read_description
-from outcrop.training.model import check_images, described, from_description
+from outcrop.training.model import Model, check_images, described, from_description
 from outcrop.training.normalise import Normalisation
-from outcrop.training.origin import TrainedOn
 from outcrop.training.pictures import Pictures, to_tensor
 from outcrop.training.recipe import LabelOf
 from outcrop.typed import typed
 
-_VERSION = 1
-
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
-    """A trained network with its classes and the patches it expects: a `Model`.
+class Classifier(Model):
+    """A trained network with its classes and the patches it expects.
 
     Attributes:
-        network: description of the network.
-        module: network with its weights.
-        classes: class names, in the order of the logits.
-        bands: names of the bands, in the order of the channels.
-        normalisation: normalisation of the training side.
-        size: height and width of the training patches in pixels.
-        flip: average the probabilities of a patch and its mirror image.
-        label_of: whether labels belonged to pixels or images in training, which is the centre of
-            the mirror image. "image" in files of older versions.
-        trained_on: data of the training side, if known.
-        temperature: above 1 it lowers confidence, below 1 it raises it
-            (`outcrop.metrics.calibration`); 1: no change.
+        flip: average the probabilities of a patch and its mirror image, about the labelled pixel or
+            the middle of the image (`label_of`).
     """
 
     network: Network
     module: NetworkModule
-    classes: tuple[str, ...]
-    bands: tuple[str, ...]
     normalisation: Normalisation
-    size: tuple[int, int]
     flip: bool = False
-    temperature: float = 1.0
-    label_of: LabelOf = "image"
-    trained_on: TrainedOn | None = None
 
     @property
     def device(self) -> torch.device:
@@ -79,68 +59,27 @@ class Classifier:
     def description(self) -> dict[str, Any]:
         """Everything but the weights, as JSON."""
         return {
-            "format": CLASSIFIER.model,
-            "version": _VERSION,
+            **described(self, CLASSIFIER),
             "network": network_json(self.network),
             "normalisation": asdict(self.normalisation),
             "flip": self.flip,
-            **described(self),
         }
 
-    def in_order(self, order: Sequence[int]) -> Classifier:
-        """The same classifier for images with another order of bands.
-
-        Args:
-            order: for each band of this classifier its index in those images.
-        """
-        if list(order) == list(range(len(self.bands))):
-            return self
-        # Band j of the images is band `back[j]` of this classifier.
-        back = np.argsort(order)
-        module = self.module.in_order(back.tolist())
+    def _in_order(self, order: Sequence[int], back: Sequence[int]) -> dict[str, Any]:
         mean, std = (
             tuple(values[i] for i in back)
             for values in (self.normalisation.mean, self.normalisation.std)
         )
-        trained_on = self.trained_on
-        if trained_on is not None:
-            values = tuple(trained_on.values[i] for i in back)
-            trained_on = replace(trained_on, values=values)
-        return replace(
-            self,
-            module=module,
-            bands=tuple(self.bands[i] for i in back),
-            normalisation=Normalisation(mean, std),
-            trained_on=trained_on,
-        )
+        return {"module": self.module.in_order(back), "normalisation": Normalisation(mean, std)}
 
     def predict_proba(self, images: np.ndarray, batch: int = 512) -> np.ndarray:
-        """The calibrated probability of each class for each patch.
-
-        Args:
-            images: `N × bands × height × width`, any numeric dtype, in the units of the source;
-                NaN and infinite pixels count as no data.
-            batch: number of patches computed at once.
-
-        Returns:
-            float32, `N × classes`; rows sum to 1.
-
-        Raises:
-            OutcropError: another number of bands or another size than in training.
-        """
+        """See `Model`; `batch` is the number of patches computed at once."""
         return self.probabilities_and_features(images, batch)[0]
 
     def probabilities_and_features(
         self, images: np.ndarray, batch: int = 512
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `predict_proba`, with the features of each patch.
-
-        Returns:
-            float32, `N × classes`, and float32, `N × channels`: as `see`.
-
-        Raises:
-            OutcropError: as `predict_proba`.
-        """
+        """See `Model` and `see`; `batch` is the number of patches computed at once."""
         check_images(self, images.shape)
         found = np.empty((len(images), len(self.classes)), dtype=np.float32)
         features = np.empty((len(images), self.module.channels), dtype=np.float32)
@@ -184,11 +123,7 @@ class Classifier:
         return likely, torch.stack(features).mean(dim=0)
 
     def save(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `model.json` into an existing folder.
-
-        Raises:
-            OutcropError: the folder is missing, or the disk is full.
-        """
+        """See `Model`."""
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.module.state_dict())
         write_json(
@@ -240,8 +175,6 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     content = read_description(folder)
     kind_of_model(folder, content, CLASSIFIER)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
-        if content["version"] != _VERSION:
-            raise ValueError("another version")
         shared = from_description(content)
         description = typed(dict[str, Any], content["network"], "network")
         network = None if "factory" in description else network_of_json(description)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,17 +13,14 @@ from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.patches.patchset import PatchSet
-from outcrop.training.accumulator import ScoreAccumulator, merge, scores
 from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.device import peak_memory
-from outcrop.training.log import EpochMetrics, EpochResult, Log, score
-from outcrop.training.loop import Advance, EpochSummary, Loop, Saver
+from outcrop.training.log import EpochMetrics, EpochResult, Log, SideScores, score
+from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel import Learner
+from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import Pictures
-from outcrop.training.recipe import Recipe, suited
 
 OnEpoch = Callable[[EpochResult], bool | None]
 """A function that is called after every epoch; if it returns True, the training ends."""
@@ -36,17 +34,14 @@ class ClassifierLoop(Loop):
     def __init__(
         self,
         learner: Learner,
-        recipe: Recipe,
-        patches: PatchSet,
         normalisation: Normalisation,
-        lines: bool = False,
-        graph: bool = True,
-        on_epoch: OnEpoch | None = None,
+        lines: bool,
+        graph: bool,
+        on_epoch: OnEpoch | None,
     ) -> None:
-        self.recipe = suited(recipe, learner.network)
-        super().__init__(learner, self.recipe.epochs, lines)
+        super().__init__(learner, learner.recipe.epochs, lines)
         self.graph, self.on_epoch = graph, on_epoch
-        self.classes, self.normalisation = patches.classes, normalisation
+        self.classes, self.normalisation = learner.patches.classes, normalisation
 
     def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
         """Mean loss, and float32 probabilities `M × classes` on the CPU."""
@@ -66,31 +61,19 @@ class ClassifierLoop(Loop):
     ) -> EpochSummary:
         started = time.perf_counter()
         learner = self.learner
-        plan = Epoch(
-            begun.epoch,
-            self.recipe,
-            learner.network,
-            training,
-            self.normalisation,
-            learner.parts,
-            self.recipe.class_balance,
-        )
+        plan = learner.plan(begun.epoch, training, self.normalisation)
         accumulator = self._train(plan, begun, saver, advance)
         train_scores = scores(merge(self.group.all_gather(accumulator.tensors())), self.classes)
         trained = time.perf_counter()
         loss, found = self.evaluate(validation)
-        predicted = found.argmax(dim=1)
-        judged = (
-            score(loss, validation.labels.cpu(), predicted, self.classes)
-            if len(validation)
-            else None
-        )
+        truth, predicted = validation.labels.cpu(), found.argmax(dim=1)
+        judged = score(loss, truth, predicted, self.classes) if len(validation) else None
         with self.group.all_or_none():
             if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
                 raise OutcropError(
                     "training",
                     f"the loss is no longer a number in epoch {begun.epoch + 1}; "
-                    f"take a learning rate below {self.recipe.learning_rate:g}, in a new folder",
+                    f"take a learning rate below {learner.recipe.learning_rate:g}, in a new folder",
                 )
         left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(
@@ -103,11 +86,13 @@ class ClassifierLoop(Loop):
             blocks_kept=round(plan.kept_share, 4),
             peak_memory=peak_memory(self.group.device),
         )
-        draws = self.graph and self._draws(metrics.epoch) and len(validation)
+        # About ten times in all, and after the last epoch.
+        due = metrics.epoch == self.epochs or metrics.epoch % max(1, self.epochs // 10) == 0
+        draws = self.graph and due and len(validation)
 
         def draw(log: Log) -> None:
             if draws:
-                log.confusion(metrics.epoch, validation.labels.cpu(), predicted, self.classes)
+                log.confusion(metrics.epoch, truth, predicted, self.classes)
 
         return EpochSummary(metrics, _note(metrics), _line(metrics, self.epochs), draw)
 
@@ -123,24 +108,14 @@ class ClassifierLoop(Loop):
                 stops = self.on_epoch(EpochResult(summary.metrics, module)) is True
         return bool(self.group.maximum(int(stops)))
 
-    def _draws(self, epoch: int) -> bool:
-        """Whether the confusion matrix is drawn after this epoch: about ten times in all."""
-        return epoch == self.epochs or epoch % max(1, self.epochs // 10) == 0
-
     def _train(
         self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance
     ) -> ScoreAccumulator:
         """One pass over the training side; losses stay on the device until its end."""
-        learner = self.learner
         accumulator = ScoreAccumulator.of(
             begun.below("tally") if self.group.first else {}, self.group.device
         )
-        learner.module.train()
-        for step in plan.walk(begun.step, learner.rank, learner.world):
-            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
-            done = begun.epoch + (step.number + 0.5) / plan.steps
-            learner.set_learning_rate(self.recipe.learning_rate_at(done))
-            learner.step(step, accumulator.add)
+        for step in self.learner.steps(plan, accumulator.add, begun.step):
             advance(1 / plan.steps)
             if step.number + 1 < plan.steps:
                 saver.between(begun.epoch, step.number + 1, accumulator)
@@ -150,6 +125,56 @@ class ClassifierLoop(Loop):
         if self.graph and isinstance(self.learner.network, ResidualNet):
             images, _ = next(training.batches([training.all[:1]]))
             log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
+
+
+@dataclass
+class ScoreAccumulator:
+    """Losses and predictions of an epoch so far, in one process.
+
+    Attributes:
+        losses: sum of the losses of the images of each part.
+        predicted, truth: predicted and true classes of the images of each part.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    predicted: list[Tensor] = field(default_factory=list)
+    truth: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add one part; nothing is copied from the device."""
+        self.losses.append(loss.detach() * len(labels))
+        logits = logits.detach()
+        if logits.ndim == 3:  # of members
+            logits = logits.log_softmax(dim=2).mean(dim=1)
+        self.predicted.append(logits.argmax(dim=1))
+        self.truth.append(labels)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The content as tensors on the CPU, for a checkpoint; empty before the first part."""
+        if not self.losses:
+            return {}
+        return {
+            "losses": torch.stack(self.losses).cpu(),
+            "predicted": torch.cat(self.predicted).cpu(),
+            "truth": torch.cat(self.truth).cpu(),
+        }
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], device: torch.device) -> ScoreAccumulator:
+        """The accumulator from the result of `tensors`."""
+        if not tensors:
+            return cls()
+        there = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return cls(list(there["losses"].unbind()), [there["predicted"]], [there["truth"]])
+
+
+def scores(tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> SideScores:
+    """Scores of all images in an accumulator.
+
+    The losses are summed exactly, so that the order of parts and processes has no effect.
+    """
+    mean = math.fsum(tensors["losses"].tolist()) / len(tensors["truth"])
+    return score(mean, tensors["truth"], tensors["predicted"], classes)
 
 
 def _note(metrics: EpochMetrics) -> str:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -71,12 +71,12 @@ def capped_memory(device: torch.device, most: int | None) -> Iterator[None]:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """The precision with a name: "auto", "32-true" or "bf16-mixed"."""
-    return best_precision(device) if name == "auto" else name
+    """The precision with a name: "32-true", "bf16-mixed" or "auto".
 
-
-def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """bfloat16 if the hardware supports it; emulated it would be slower than float32."""
+    "auto" is bfloat16 if the hardware supports it; emulated it would be slower than float32.
+    """
+    if name != "auto":
+        return name
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     elif device.type == "cpu":
@@ -86,30 +86,8 @@ def best_precision(device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if native else "32-true"
 
 
-class _Exact:
-    """The settings of cuDNN for exact convolutions, and the number of blocks that use them."""
-
-    def __init__(self) -> None:
-        self._lock, self._blocks, self._settings = Lock(), 0, ExitStack()
-
-    def begin(self) -> None:
-        with self._lock:
-            if self._blocks == 0:
-                self._settings.enter_context(
-                    torch.backends.cudnn.flags(
-                        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-                    )
-                )
-            self._blocks += 1
-
-    def end(self) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if self._blocks == 0:
-                self._settings.close()
-
-
-_exact = _Exact()
+_lock, _settings_of_cudnn = Lock(), ExitStack()
+_exact_blocks = 0
 
 
 @contextmanager
@@ -123,18 +101,25 @@ def exact_convolutions() -> Iterator[None]:
     The settings of cuDNN are global. They are restored when the last of several overlapping blocks
     ends, in any thread.
     """
-    _exact.begin()
+    global _exact_blocks
+    with _lock:
+        if _exact_blocks == 0:
+            exact = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            _settings_of_cudnn.enter_context(exact)
+        _exact_blocks += 1
     try:
         yield
     finally:
-        _exact.end()
+        with _lock:
+            _exact_blocks -= 1
+            if _exact_blocks == 0:
+                _settings_of_cudnn.close()
 
 
 def compiles(wish: str, device: torch.device) -> bool:
-    """Whether networks are compiled on a device.
-
-    Args:
-        wish: "auto", "always" or "never".
+    """Whether networks are compiled on a device, by the `wish` auto, always or never.
 
     Raises:
         OutcropError: "always" on a machine without a compiler.

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, sweep
-from outcrop.metrics.applicability import learn_area
-from outcrop.metrics.calibration import temperature_that_holds
 from outcrop.models.architectures import (
     Factory,
     MultiScaleNet,
@@ -31,7 +30,6 @@ from outcrop.patches.reopen import AnySource
 from outcrop.progress import silence, tell
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import BUFFER, TRAIN, Split
-from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
@@ -46,14 +44,20 @@ from outcrop.training.folder import (
     read_config,
     start,
 )
-from outcrop.training.memory import full_memory_explained
-from outcrop.training.messages import log_class_balance, log_shifts, log_training
+from outcrop.training.messages import (
+    full_memory_as,
+    log_class_balance,
+    log_shifts,
+    log_training,
+    remedies,
+)
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.origin import origin_of
-from outcrop.training.parallel import ProcessGroup, make_learner, make_process_group, refuse_several
+from outcrop.training.parallel import make_learner, make_process_group
+from outcrop.training.parallel.process_group import ProcessGroup, refuse_several
 from outcrop.training.pictures import load_pictures
 from outcrop.training.recipe import Augmentation, Recipe, Settled, Tuning, suited
-from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.run import Predictions, Run, read_run, write_results
 from outcrop.training.start import first_weights
 from outcrop.training.tuning import choices, given_json, tune
 
@@ -266,14 +270,13 @@ def _train(
 ) -> Run:
     device, recipe = group.device, _written_out(recipe, patches)
     started: dict[str, Any] = {} if start_from is None else {"from": str(start_from)}
-    # Enough to notice other weights when a run is resumed.
-    weighted = (
-        {}
-        if weights is None
-        else {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
-    )
+    weighted: dict[str, Any] = {}
+    if weights is not None:
+        # Enough to notice other weights when a run is resumed.
+        weighted = {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
     first = None
     with group.all_or_none():
+        config = describe(patches, split, network_json(network), recipe)
         if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
             raise OutcropError("`strategy`", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
@@ -285,9 +288,8 @@ def _train(
             begun_with = read_config(folder, CLASSIFIER).get("start", {})
             if start_from is None or begun_with.get("from") == str(start_from):
                 started = begun_with
-            config = describe(patches, split, network_json(network), recipe)
-            config |= {"start": started, "tuning": tuned, **weighted}
-            check_same(folder, config, split, defaults)
+            made = {"start": started, "tuning": tuned, **weighted}
+            check_same(folder, config | made, split, defaults)
             if is_finished(folder):
                 return read_run(folder, str(device))
             if group.first:
@@ -295,10 +297,11 @@ def _train(
         else:
             check_new(folder, instead="resume")
         if started and not read_checkpoint(folder).tensors:
-            first = first_weights(started["from"], network, patches)
-            if started.setdefault("weights", first.checksum) != first.checksum:
+            found = first_weights(started["from"], network, patches)
+            first = found.tensors
+            if started.setdefault("weights", found.checksum) != found.checksum:
                 raise OutcropError(
-                    first.source,
+                    found.source,
                     "holds other weights than when the run was started; bring back the old ones, "
                     "or start a new run in another folder",
                 )
@@ -310,16 +313,14 @@ def _train(
             training = load_pictures(patches, split.train, device, cutter, weights)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
-        with full_memory_explained(network, recipe, patches.size, device):
-            learner = make_learner(
-                network, recipe, patches, group, None if first is None else first.tensors
-            )
+        advice = partial(remedies, network, recipe, patches.size, device)
+        with full_memory_as(recipe.batch, device, advice):
+            learner = make_learner(network, recipe, patches, group, first)
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, recipe, patches, normalisation, lines, graph, on_epoch)
+            loop = ClassifierLoop(learner, normalisation, lines, graph, on_epoch)
             with group.all_or_none():
                 learner.check_parts(len(training))
                 if not going_on and group.first:
-                    config = describe(patches, split, network_json(network), recipe)
                     made = {"start": started, "tuning": tuned, **weighted}
                     start(folder, config | {k: v for k, v in made.items() if v}, split)
             log_training(network, patches, recipe.machine, device)
@@ -332,37 +333,26 @@ def _train(
 
     with group.all_or_none():
         if group.first:
-            truth = patches.labels[validation.index]
-            predictions = held_out or Predictions(validation.index, truth, probabilities.numpy())
             classifier = Classifier(
                 network,
                 module.to(device),
-                patches.classes,
-                patches.bands,
                 normalisation,
-                patches.size,
                 recipe.test_flip,
-                temperature_that_holds(
-                    predictions.truth, predictions.probabilities, split.groups[predictions.index]
-                ),
-                label_of(recipe.augmentation, patches),
-                origin_of(patches, split.train),
+                classes=patches.classes,
+                bands=patches.bands,
+                size=patches.size,
+                label_of=label_of(recipe.augmentation, patches),
+                trained_on=origin_of(patches, split.train),
             )
-            identity = classifier.identity
-            named = (
-                predictions if predictions.cross_validated else replace(predictions, model=identity)
+            truth = patches.labels[validation.index]
+            predictions = held_out or Predictions(
+                validation.index, truth, probabilities.numpy(), classifier.identity
             )
-            named.save(folder / "predictions.npz")
-            area = learn_area(
-                classifier.features(training),
-                split.groups[split.train],
-                classifier.features(validation),
-                folds_within(folds, split.train),
-                narrowest=_NARROWEST,
-                seed=recipe.seed,
-            )
-            write_applicability(folder, replace(area, model=identity))
-            classifier.save(folder)
+            seen, unseen = classifier.features(training), classifier.features(validation)
+            write_results(
+                folder, classifier, predictions, split, seen, unseen, folds,
+                narrowest=_NARROWEST, seed=recipe.seed,
+            )  # fmt: skip
     return read_run(folder, str(device))
 
 

@@ -200,16 +200,14 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
     def _settings(self, kind: type) -> dict[str, Any]:
         """The parameters that are fields of `kind`."""
         given = self.get_params(deep=False)
-        return {f.name: _plain(given[f.name]) for f in fields(kind) if f.name in given}
+        # Searches draw NumPy numbers; JSON needs those of Python.
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
+        return {f.name: plain[f.name] for f in fields(kind) if f.name in plain}
 
     def _weights(
         self, rows: np.ndarray, y: np.ndarray, labels: np.ndarray, sample_weight: Any
     ) -> np.ndarray | None:
-        """The weight of each patch in the loss; None: 1 each.
-
-        Args:
-            labels: int, `N`, indices into `classes_`.
-        """
+        """The weight of each patch in the loss; None: 1 each. `labels` are numbers of classes."""
         if sample_weight is None and self.class_weight is None:
             return None
         weights = _check_sample_weight(
@@ -229,11 +227,6 @@ class ResidualClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(self.random_state, Integral):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy number, as searches draw them, as a Python number for JSON."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _rows(X: Any) -> tuple[Any, tuple[int, ...] | None]:

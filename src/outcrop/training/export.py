@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +75,7 @@ def export(
             path, f"this format needs {', '.join(missing)}; pip install 'outcrop[onnx]'"
         )
     trained = model_of(model)
-    whole = _whole(trained)
+    whole = _Whole(trained)
     with _quiet():
         content = form.write(_program(trained, whole), trained.description)
         _check(path, trained, whole, lambda images: form.run(content, images))
@@ -83,43 +83,35 @@ def export(
         temporary.write_bytes(content)
 
 
-def _whole(model: Model) -> nn.Module:
-    if isinstance(model, ClassicalModel):
-        return _WholeClassical(model)
-    assert isinstance(model, Classifier)
-    return _Whole(_on_cpu(model))
+class _Whole(nn.Module):
+    """The whole model on the CPU, from raw pixels to logits and probabilities."""
 
-
-class _WholeClassical(nn.Module):
-    def __init__(self, model: ClassicalModel) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.module = ClassicalModule(model)
+        if isinstance(model, ClassicalModel):
+            self.module: nn.Module = ClassicalModule(model)
+        else:
+            assert isinstance(model, Classifier)
+            self.module = _NetworkModule(model)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.module(images)
         return {"logits": logits, "probabilities": logits.softmax(dim=1)}
 
 
-class _Whole(nn.Module):
-    """The whole model, from raw pixels to logits and probabilities."""
+class _NetworkModule(nn.Module):
+    """A copy of a network with weights in the default memory format: raw pixels to logits."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.network = classifier.module
+        network = copy.deepcopy(classifier.module).eval().requires_grad_(False).to("cpu")
+        self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.normalisation, self.flip = classifier.normalisation, classifier.flip
         self.temperature, self.label_of = classifier.temperature, classifier.label_of
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> Tensor:
         looked_at = views(self.normalisation(images), self.flip, self.label_of)
-        logits = mean_logits([self.network(view) for view in looked_at]) / self.temperature
-        return {"logits": logits, "probabilities": logits.softmax(dim=1)}
-
-
-def _on_cpu(classifier: Classifier) -> Classifier:
-    """A copy on the CPU with weights in the default memory format."""
-    module = copy.deepcopy(classifier.module).eval().requires_grad_(False)
-    module = module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return replace(classifier, module=module)
+        return mean_logits([self.network(view) for view in looked_at]) / self.temperature
 
 
 def _program(model: Model, whole: nn.Module) -> torch.export.ExportedProgram:
@@ -189,17 +181,16 @@ _FORMS = {
 
 
 def _form(path: Path, name: str | None) -> _Form:
-    if name in _FORMS:
-        return _FORMS[name]
-    if name is not None:
+    if name is not None and name not in _FORMS:
         raise OutcropError("`format`", f"there is no '{name}'; take {' or '.join(_FORMS)}")
-    for form in _FORMS.values():
-        if path.suffix.lower() == form.suffix:
-            return form
-    endings = " or ".join(form.suffix for form in _FORMS.values())
-    raise OutcropError(
-        path, f"its ending tells no format; let it end in {endings}, or pass `format`"
-    )
+    by_ending = {form.suffix: form for form in _FORMS.values()}
+    found = _FORMS[name] if name else by_ending.get(path.suffix.lower())
+    if found is None:
+        endings = " or ".join(by_ending)
+        raise OutcropError(
+            path, f"its ending tells no format; let it end in {endings}, or pass `format`"
+        )
+    return found
 
 
 def _check(

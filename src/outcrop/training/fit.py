@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from outcrop.files import check_new, new_folder, write_json
-from outcrop.metrics.applicability import learn_area
-from outcrop.metrics.calibration import temperature_that_holds
 from outcrop.models.baselines import Baseline
 from outcrop.models.features import FEATURES
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
-from outcrop.training.applicability import folds_within, write_applicability
 from outcrop.training.augment import label_of
 from outcrop.training.classical import ClassicalModel, filled, finite
 from outcrop.training.folder import CLASSICAL, check_same, describe_run
 from outcrop.training.origin import origin_of
 from outcrop.training.recipe import Augmentation
-from outcrop.training.run import Predictions, Run, read_run
+from outcrop.training.run import Predictions, Run, read_run, write_results
 
 _PART = 4096
 
@@ -48,10 +44,7 @@ def fit_classical(
         folder: output folder, written completely or not at all: configuration, split, predictions
             of the validation side, area of applicability, model.
         seed: random seed of the folds of tuning and of the classifier.
-        held_out: out-of-fold predictions of a cross-validation, for a model that is fitted to all
-            patches; they replace the predictions of the validation side.
-        folds: folds of this cross-validation: the area of applicability compares the held-out
-            patches of each fold with its training patches.
+        held_out, folds: as in `outcrop.training.engine.train`.
         resume: return the run in `folder`, if there is one with the same settings.
 
     Raises:
@@ -79,34 +72,24 @@ def fit_classical(
     model = ClassicalModel(
         fitted,
         filling,
-        patches.classes,
-        patches.bands,
-        patches.size,
-        label_of(Augmentation(), patches),
+        classes=patches.classes,
+        bands=patches.bands,
+        size=patches.size,
+        label_of=label_of(Augmentation(), patches),
         trained_on=origin_of(patches, split.train),
     )
     truth = patches.labels[split.validation]
     predictions = held_out or Predictions(
         split.validation, truth, model.of_features(unseen), model.identity
     )
-    temperature = temperature_that_holds(
-        predictions.truth, predictions.probabilities, split.groups[predictions.index]
-    )
-    seconds = time.perf_counter() - started
-    area = learn_area(
-        seen,
-        split.groups[split.train],
-        unseen,
-        folds_within(folds, split.train),
-        fitted.importances,
-        seed=seed,
-    )
+    seconds = round(time.perf_counter() - started, 3)
     with new_folder(folder) as temporary:
-        write_json(temporary / "config.json", config | {"seconds": round(seconds, 3)})
+        write_json(temporary / "config.json", config | {"seconds": seconds})
         split.save(temporary / "split.json")
-        predictions.save(temporary / "predictions.npz")
-        write_applicability(temporary, replace(area, model=model.identity))
-        replace(model, temperature=temperature).save(temporary)
+        write_results(
+            temporary, model, predictions, split, seen, unseen, folds,
+            weights=fitted.importances, seed=seed,
+        )  # fmt: skip
     return read_run(folder)
 
 

@@ -29,8 +29,7 @@ class Kind:
     """A kind of model that a run can contain.
 
     Attributes:
-        format: value of `format` in `config.json`.
-        model: value of `format` in `model.json`.
+        format, model: values of `format` in `config.json` and `model.json`.
         name: name in error messages.
         command: command that makes such a run.
     """
@@ -70,11 +69,7 @@ def describe(
 def describe_run(
     patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of `config.json` of a run.
-
-    Args:
-        made: entries of this kind of run only.
-    """
+    """The content of `config.json` of a run, with the entries `made` of this kind of run only."""
     import sklearn
     import torch
 
@@ -175,10 +170,7 @@ def kind_of(folder: Path) -> Kind | None:
 
 
 def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
-    """The content of `config.json` of a run.
-
-    Args:
-        wanted: accepted kinds of runs; the error message names the first.
+    """The content of `config.json` of a run of a `wanted` kind; the error names the first.
 
     Raises:
         OutcropError: there is no run, or a run of another kind.
@@ -206,10 +198,7 @@ def read_description(folder: Path) -> Any:
 
 
 def kind_of_model(folder: Path, content: Any, *wanted: Kind) -> Kind:
-    """The kind of the model in `model.json`.
-
-    Args:
-        wanted: accepted kinds; the error message names the first.
+    """The kind of the model in `model.json`, one of those `wanted`; the error names the first.
 
     Raises:
         OutcropError: it is another kind.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +20,12 @@ from outcrop.errors import OutcropError
 from outcrop.extras import is_there
 from outcrop.files import decoding, explain, new_file
 from outcrop.fonts import legible
-from outcrop.training.figures import confusion_figure
 from outcrop.typed import typed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_WITH_NUMBERS = 15
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,32 @@ class Log:
         self._events.close()
 
 
+def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """A confusion matrix, coloured by the shares of each true class, with counts as text.
+
+    Args:
+        confusion: int, `K × K`, patches by true class (rows) and predicted class (columns).
+        classes: the K names.
+    """
+    from matplotlib.figure import Figure
+
+    k = len(classes)
+    side = 2.5 + 0.45 * k
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(k), classes, rotation=90)
+    axes.set_yticks(range(k), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if k <= _MOST_WITH_NUMBERS:
+        for (row, column), count in np.ndenumerate(confusion):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
 @contextmanager
 def open_log(folder: Path, epochs_done: int) -> Iterator[Log]:
     """A log that continues after `epochs_done` epochs and is always closed.
@@ -234,15 +264,6 @@ def _keep_lines(path: Path, count: int) -> None:
         raise OutcropError(path, f"has lost lines ({len(lines)} of {count}); train anew")
     with new_file(path) as temporary:
         temporary.write_text("".join(lines[:count]), encoding="utf-8")
-
-
-def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
-    """The epochs of a run.
-
-    Raises:
-        OutcropError: the file is missing or damaged.
-    """
-    return read_lines(path, EpochMetrics)
 
 
 def read_lines(path: Path, kind: type[Line]) -> tuple[Line, ...]:

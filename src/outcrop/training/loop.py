@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from outcrop.errors import OutcropError
+from outcrop.errors import OutcropError, Stopped
 from outcrop.progress import follow
-from outcrop.training.accumulator import merge
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from outcrop.training.interrupt import Request, requests
 from outcrop.training.log import Log, Metrics, open_log
-from outcrop.training.parallel import ProcessGroup
+from outcrop.training.parallel.process_group import ProcessGroup
 from outcrop.training.pictures import Pictures
 
 _SAVE_EVERY = 600.0
@@ -45,6 +47,12 @@ class Accumulator(Protocol):
         """The content as tensors on the CPU, for a checkpoint; empty before the first step."""
 
 
+def merge(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of the accumulators of several processes, as those of one."""
+    filled = [part for part in parts if part]
+    return {name: torch.cat([part[name] for part in filled]) for name in filled[0]}
+
+
 @dataclass(frozen=True)
 class EpochSummary:
     """The results of an epoch.
@@ -63,13 +71,7 @@ class EpochSummary:
 
 
 class Loop(ABC):
-    """The training of a learner, from the first epoch to the last.
-
-    Attributes:
-        learner: network and optimiser.
-        epochs: number of epochs.
-        lines: print a line for each epoch.
-    """
+    """The training of a learner from the first epoch to the last; `lines`: print each epoch."""
 
     def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
         self.learner: Trainable = learner
@@ -181,8 +183,44 @@ class Saver:
 
     def _obey(self, asked: int, epoch: int, step: int = 0) -> None:
         """End the training after a signal, now that the checkpoint is written."""
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
         if asked > 1:
-            self.request.signal = asked
-            self.request.obey(
-                f"{self.folder}: stopped after epoch {epoch}{f' and {step} steps' if step else ''}"
+            steps = f" and {step} steps" if step else ""
+            raise Stopped(
+                f"{self.folder}: stopped after epoch {epoch}{steps}; the same command with "
+                "`resume=True` goes on"
             )
+
+
+@dataclass
+class Request:
+    """A pending Ctrl-C or SIGTERM of this process.
+
+    Schedulers send SIGTERM some seconds before they kill a process.
+    """
+
+    signal: int | None = None
+
+
+@contextmanager
+def requests() -> Iterator[Request]:
+    """Defer Ctrl-C and SIGTERM while the block runs; a second Ctrl-C ends it at once.
+
+    Signals can be deferred in the main thread only.
+    """
+    request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        request.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -32,8 +32,7 @@ class Normalisation:
     def __call__(self, images: Tensor, jitter: Jitter | None = None) -> Tensor:
         """Normalise `N × bands × height × width` of any dtype to float32; no data becomes 0.
 
-        Args:
-            jitter: linear change of the normalised values of each image.
+        With `jitter`, the normalised values of each image are changed by it.
         """
         import torch
 

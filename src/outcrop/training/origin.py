@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from outcrop.patches.positions import in_slice
 from outcrop.sources.grids import pixel_metres
 from outcrop.sources.reading import Reading
 from outcrop.sources.volumes.volume import PLAIN_AXES
-from outcrop.typed import typed
 
 _LEVELS = (0.0, 1.0, 50.0, 99.0, 100.0)
 _PIXELS = 4_000_000
@@ -75,10 +73,7 @@ class TrainedOn:
     def has_slices(self, names: tuple[str, ...], axis: int) -> bool:
         """Whether the model was trained on such slices of a volume; true if unknown.
 
-        If the axes of both volumes have names, the names are compared, not the order.
-
-        Args:
-            names: names of the axes of the volume.
+        If the axes of both volumes have names, these `names` are compared, not the order.
         """
         plane = plane_of(names, axis)
         if plane is None or not self.planes:
@@ -96,19 +91,6 @@ class TrainedOn:
         if reading.resolution in ("finest", "coarsest") or not self.pixel:
             return reading
         return replace(reading, resolution=f"{self.pixel[0][0]:.6g}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `from_json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrainedOn:
-        """The instance from the result of `to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: the content is something else.
-        """
-        return typed(cls, content, "trained_on")
 
 
 def origin_of(patches: PatchSet, index: np.ndarray) -> TrainedOn:
@@ -217,8 +199,7 @@ def _far(trained: Values, seen: Values) -> bool:
 def far_words(bands: Sequence[str], trained: Sequence[Values], pixels: np.ndarray) -> str | None:
     """A message about values outside the range of the training side; None if there are few.
 
-    Args:
-        pixels: `bands × ...`; NaN where there is no data.
+    `pixels` are `bands × ...`, with NaN where there is no data.
     """
     seen = values_of(pixels)
     if far := far_outside(trained, seen):

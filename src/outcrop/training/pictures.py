@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from outcrop.patches import patchset
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.neighbourhood import Shifts
+from outcrop.training.cutter import Cutter, Shifts
 
 _AHEAD = 3
 
@@ -29,22 +28,11 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(last).permute(0, 3, 1, 2)
 
 
-class Cuts(Protocol):
-    """Cuts images of a side again from their sources (`outcrop.training.cutter`)."""
-
-    def draw(self, random: np.random.Generator) -> Shifts:
-        """A random shift for each patch of the side."""
-
-    def cut(self, which: np.ndarray, shifts: Shifts) -> np.ndarray:
-        """The images at the indices `which` into the side, after shifts."""
-
-
 @dataclass(frozen=True)
 class Pictures:
     """The images and labels of one side of a split, as batches on a device.
 
     Attributes:
-        patches: patch set.
         index: indices of the patches of this side.
         labels: int64, label of each patch, on the device.
         resident: all images on the device; None: images are read when they are needed.
@@ -56,7 +44,7 @@ class Pictures:
     index: np.ndarray
     labels: Tensor
     resident: Tensor | None
-    cutter: Cuts | None = None
+    cutter: Cutter | None = None
     weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -73,10 +61,8 @@ class Pictures:
         """Images and labels for each array of indices into this side.
 
         Images are `M × bands × height × width`, not yet normalised. Images that are not on the
-        device are read some batches ahead, while the device computes.
-
-        Args:
-            shifts: shifts of all images of this side, if they are cut again.
+        device are read some batches ahead, while the device computes. With `shifts` of all images
+        of this side they are cut again.
         """
         device = self.labels.device
         if self.resident is not None:
@@ -108,15 +94,13 @@ def load_pictures(
     patches: PatchSet,
     index: np.ndarray,
     device: torch.device,
-    cutter: Cuts | None = None,
+    cutter: Cutter | None = None,
     weights: np.ndarray | None = None,
 ) -> Pictures:
     """The patches at `index`, loaded now if the whole set is at most `patchset.RESIDENT_BYTES`.
 
-    Images that are cut again are never loaded now.
-
-    Args:
-        weights: float, the weight of each patch of the set in the loss.
+    Images that are cut again are never loaded now. `weights` are those of all patches of the set in
+    the loss.
     """
     fits = patches.nbytes <= patchset.RESIDENT_BYTES and cutter is None
     return Pictures(

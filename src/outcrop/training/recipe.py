@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from outcrop.errors import OutcropError
-from outcrop.models.architectures import MultiScaleNet, Network
+from outcrop.models.architectures import MultiScaleNet, Network, check
 from outcrop.typed import typed
 
 LabelOf = Literal["pixel", "image"]
@@ -80,7 +79,6 @@ class Augmentation:
             ("jitter", self.jitter is None or 0 <= self.jitter <= 2, "0 (off) to 2"),
             ("noise", 0 <= self.noise < math.inf, "0 (off) or more"),
             ("cutout", self.cutout >= 0, "0 (off) or more"),
-            ("label_of", self.label_of in ("auto", "pixel", "image"), "auto, pixel or image"),
             ("neighbourhood", self.neighbourhood >= 0, "0 (off) or more"),
             ("slices", self.slices >= 0, "0 (off) or more"),
         )
@@ -131,14 +129,6 @@ class Machine:
             self,
             "machine",
             ("devices", self.devices >= 1, "1 or more"),
-            ("strategy", self.strategy in ("ddp", "pipeline"), "ddp or pipeline"),
-            (
-                "precision",
-                self.precision in ("auto", "32-true", "bf16-mixed"),
-                "auto, 32-true or bf16-mixed",
-            ),
-            ("compile", self.compile in ("auto", "always", "never"), "auto, always or never"),
-            ("capture", self.capture in ("auto", "never"), "auto or never"),
             ("recompute", self.recompute >= 0, "0 (off) or more"),
             ("accumulate", self.accumulate >= 1, "1 or more"),
             (
@@ -233,12 +223,6 @@ class Recipe:
             ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
             ("batch", self.batch is None or self.batch >= 4, "4 or more"),
             (
-                "class_balance",
-                self.class_balance in (None, *get_args(ClassBalance)),
-                "none, sqrt or full",
-            ),
-            ("solver", self.solver in (None, "sgd", "adamw"), "sgd or adamw"),
-            (
                 "learning_rate",
                 self.learning_rate is None or 0 < self.learning_rate < math.inf,
                 "above 0",
@@ -250,11 +234,6 @@ class Recipe:
                 "weight_decay",
                 self.weight_decay is None or 0 <= self.weight_decay < math.inf,
                 "0 or more",
-            ),
-            (
-                "schedule",
-                self.schedule in ("cosine", "step", "one-cycle"),
-                "cosine, step or one-cycle",
             ),
             (
                 "milestones",
@@ -334,6 +313,9 @@ class Settled(Recipe):
 
 
 _RATES = {"sgd": (0.05, 5e-4), "adamw": (2e-3, 0.05)}
+_MULTI_SCALE = Settled(
+    epochs=45, batch=64, class_balance="full", solver="adamw", learning_rate=3e-3, weight_decay=0.01
+)
 
 
 def suited(recipe: Recipe, network: Network) -> Settled:
@@ -344,37 +326,19 @@ def suited(recipe: Recipe, network: Network) -> Settled:
     (45, 32)
     """
     multi_scale = isinstance(network, MultiScaleNet)
-    usual = _of_multi_scale() if multi_scale else Settled()
+    usual = _MULTI_SCALE if multi_scale else Settled()
     solver = recipe.solver or usual.solver
-    rate, decay = _RATES[solver]
-    if multi_scale and solver == usual.solver:
-        rate, decay = usual.learning_rate, usual.weight_decay
-    epochs = usual.epochs if recipe.epochs is None else recipe.epochs
-    fallback: dict[str, Any] = {
-        "epochs": epochs,
-        "batch": usual.batch,
-        "class_balance": usual.class_balance,
-        "solver": solver,
-        "learning_rate": rate,
-        "weight_decay": decay,
-        "warm_up": epochs / 10 if multi_scale else usual.warm_up,
-    }
-    chosen: dict[str, Any] = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
-    if multi_scale and recipe.machine.precision == "auto":
-        # Its matrices are too small for a gain by bfloat16.
-        chosen["machine"] = replace(recipe.machine, precision="32-true")
-    return Settled(**{k: fallback[k] if v is None else v for k, v in chosen.items()})
-
-
-def _of_multi_scale() -> Settled:
-    return Settled(
-        epochs=45,
-        batch=64,
-        class_balance="full",
-        solver="adamw",
-        learning_rate=3e-3,
-        weight_decay=0.01,
-    )
+    if not multi_scale or solver != usual.solver:
+        rate, decay = _RATES[solver]
+        usual = replace(usual, solver=solver, learning_rate=rate, weight_decay=decay)
+    if multi_scale:
+        epochs = usual.epochs if recipe.epochs is None else recipe.epochs
+        usual = replace(usual, warm_up=epochs / 10)
+        if recipe.machine.precision == "auto":
+            # Its matrices are too small for a gain by bfloat16.
+            recipe = replace(recipe, machine=replace(recipe.machine, precision="32-true"))
+    given = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 REMOVED: Mapping[str, str] = {"fit_batch": "set the number of patches with batch instead"}
@@ -406,11 +370,11 @@ def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
     return now
 
 
-def _one_cycle(done: float, up: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
+def _one_cycle(done: float) -> float:
     """The schedule of torch's OneCycleLR: two half cosines, relative to the maximum."""
-    if done < up:
-        return _half_wave(start, 1, done / up)
-    return _half_wave(1, end, (done - up) / (1 - up))
+    if done < 0.3:
+        return _half_wave(1 / 25, 1, done / 0.3)
+    return _half_wave(1, 4e-6, (done - 0.3) / 0.7)
 
 
 def _half_wave(first: float, last: float, done: float) -> float:
@@ -422,19 +386,3 @@ def _size(text: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]iB)", text.strip())
     bytes_ = int(float(found[1]) * _UNITS[found[2]]) if found else 0
     return bytes_ or None
-
-
-def check(settings: Any, what: str, *rules: tuple[str, bool, str]) -> None:
-    """Check the range of settings.
-
-    Args:
-        settings: a dataclass.
-        what: its name in the error message.
-        rules: for each field its name, whether its value is valid, and the valid range.
-
-    Raises:
-        OutcropError: an invalid value.
-    """
-    for name, good, range_ in rules:
-        if not good:
-            raise OutcropError(what, f"{name} is {getattr(settings, name)}; take {range_}")

@@ -13,11 +13,17 @@ from torch import nn
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, new_file
-from outcrop.metrics.applicability import AreaOfApplicability
-from outcrop.metrics.calibration import Calibration, calibrate, tempered
+from outcrop.metrics.applicability import AreaOfApplicability, learn_area
+from outcrop.metrics.calibration import Calibration, calibrate, temperature_that_holds, tempered
 from outcrop.metrics.scores import Scores, score
-from outcrop.splits.split import read_split
-from outcrop.training.applicability import AREA, read_applicability
+from outcrop.splits.folds import Folds
+from outcrop.splits.split import Split, read_split
+from outcrop.training.applicability import (
+    AREA,
+    folds_within,
+    read_applicability,
+    write_applicability,
+)
 from outcrop.training.classical import ClassicalModel, read_classical
 from outcrop.training.classifier import Classifier, read_classifier
 from outcrop.training.folder import (
@@ -28,7 +34,7 @@ from outcrop.training.folder import (
     read_config,
     read_description,
 )
-from outcrop.training.log import EpochMetrics, read_metrics
+from outcrop.training.log import EpochMetrics, read_lines
 from outcrop.training.model import Model
 from outcrop.training.normalise import Normalisation
 
@@ -64,7 +70,6 @@ class Run:
     """A finished training.
 
     Attributes:
-        folder: its folder.
         model: network after the last epoch, or classical model.
         metrics: one entry for each epoch of a network.
         predictions: predictions of the validation side.
@@ -195,10 +200,7 @@ class Run:
         return area
 
     def check_made(self, path: Path, model: str) -> None:
-        """Check that a file belongs to the model of this run.
-
-        Args:
-            model: `identity` of the model in the file; empty if unknown.
+        """Check that a file names the `identity` of this run's model, or none.
 
         Raises:
             OutcropError: it belongs to another model.
@@ -207,6 +209,35 @@ class Run:
             raise OutcropError(
                 path, "was made with another model than this run's; put the right one back"
             )
+
+
+def write_results(
+    folder: Path,
+    model: Model,
+    predictions: Predictions,
+    split: Split,
+    seen: np.ndarray,
+    unseen: np.ndarray,
+    folds: Folds | None,
+    **settings: Any,
+) -> None:
+    """Write predictions, area of applicability, and the calibrated model into the folder of a run.
+
+    Args:
+        model: trained model; its temperature is set by `predictions`.
+        seen, unseen: features of the training and the validation side, `N × features`.
+        folds: folds of the cross-validation that gave `predictions`, if they are out-of-fold.
+        settings: as in `learn_area`.
+    """
+    groups = split.groups
+    temperature = temperature_that_holds(
+        predictions.truth, predictions.probabilities, groups[predictions.index]
+    )
+    folds_inside = folds_within(folds, split.train)
+    area = learn_area(seen, groups[split.train], unseen, folds_inside, **settings)
+    predictions.save(folder / "predictions.npz")
+    write_applicability(folder, replace(area, model=model.identity))
+    replace(model, temperature=temperature).save(folder)
 
 
 def model_of(model: Model | Run) -> Model:
@@ -229,15 +260,10 @@ def network_of(model: Model | Run) -> Classifier:
     return found
 
 
-def read_model(
-    folder: str | Path,
-    device: str = "auto",
-    trusted: Sequence[str] = (),
-) -> Model:
+def read_model(folder: str | Path, device: str = "auto", trusted: Sequence[str] = ()) -> Model:
     """Read the model of a run. No code in the files is executed.
 
-    Args:
-        trusted: names of further types that a classical model may contain.
+    `trusted` are names of further types that a classical model may contain.
 
     Raises:
         OutcropError: missing, damaged or foreign files; no such device.
@@ -249,15 +275,8 @@ def read_model(
     return read_classifier(folder, device)
 
 
-def read_run(
-    folder: str | Path,
-    device: str = "auto",
-    trusted: Sequence[str] = (),
-) -> Run:
-    """Open the folder of a finished training.
-
-    Args:
-        trusted: as in `read_model`.
+def read_run(folder: str | Path, device: str = "auto", trusted: Sequence[str] = ()) -> Run:
+    """Open the folder of a finished training; `trusted` as in `read_model`.
 
     Raises:
         OutcropError: no such folder, no run of outcrop, damaged, or not finished.
@@ -266,31 +285,21 @@ def read_run(
     config = read_config(folder, CLASSIFIER, CLASSICAL)
     if not is_finished(folder):
         raise OutcropError(folder, "is not finished; go on with `outcrop.train(resume=True)`")
-    model = read_model(folder, device, trusted)
-    run = Run(
-        folder=folder,
-        model=model,
-        metrics=read_metrics(folder / "metrics.jsonl") if isinstance(model, Classifier) else (),
-        predictions=read_predictions(folder / "predictions.npz"),
-        config=config,
-    )
-    run.check_made(folder / "predictions.npz", run.predictions.model)
+    model, metrics = read_model(folder, device, trusted), folder / "metrics.jsonl"
+    epochs = read_lines(metrics, EpochMetrics) if isinstance(model, Classifier) else ()
+    path = folder / "predictions.npz"
+    predictions = read_predictions(path)
+    run = Run(folder, model, epochs, predictions, config)
+    run.check_made(path, predictions.model)
     validation = read_split(folder / "split.json").validation
-    predictions = run.predictions
     if not (predictions.cross_validated or np.array_equal(predictions.index, validation)):
-        raise OutcropError(
-            folder / "predictions.npz", "is of another split than this run; put the right one back"
-        )
-    classes = set(run.model.classes)
-    if run.predictions.probabilities.shape[1] != len(classes):
-        raise OutcropError(
-            folder / "predictions.npz", f"is damaged or not of {len(classes)} classes; train anew"
-        )
-    sides = [side for epoch in run.metrics for side in (epoch.train, epoch.validation) if side]
+        raise OutcropError(path, "is of another split than this run; put the right one back")
+    classes = set(model.classes)
+    if predictions.probabilities.shape[1] != len(classes):
+        raise OutcropError(path, f"is damaged or not of {len(classes)} classes; train anew")
+    sides = [side for epoch in epochs for side in (epoch.train, epoch.validation) if side]
     if any(not classes == side.precision.keys() == side.recall.keys() for side in sides):
-        raise OutcropError(
-            folder / "metrics.jsonl", "is damaged or not of the model's classes; train anew"
-        )
+        raise OutcropError(metrics, "is damaged or not of the model's classes; train anew")
     return run
 
 

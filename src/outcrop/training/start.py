@@ -61,8 +61,7 @@ def first_weights(source: str | Path, network: Network, patches: PatchSet) -> Fi
     Args:
         source: folder of a run of a classifier, or safetensors file; names of weights may be those
             of torchvision.
-        network: network that is trained.
-        patches: patches that it is trained on.
+        network, patches: network that is trained, and the patches.
 
     Raises:
         OutcropError: neither run nor safetensors file, or damaged; NaN or infinite weights; no

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -28,7 +28,6 @@ from outcrop.patches.positions import Positions
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import follow, silence
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
-from outcrop.training.batches import Epoch
 from outcrop.training.cutter import open_cutter
 from outcrop.training.device import capped_memory, exact_convolutions
 from outcrop.training.normalise import learn_normalisation
@@ -72,7 +71,6 @@ class Trial:
     """The result of a variant.
 
     Attributes:
-        name: name of the variant.
         folds: number of folds that it was evaluated on.
         balanced: balanced accuracy on the held-out patches of these folds together.
     """
@@ -84,13 +82,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a search.
-
-    Attributes:
-        variant: chosen variant.
-        trials: results of all variants, in their order.
-        seconds: duration.
-    """
+    """The result of a search: the chosen variant, and the results of all in their order."""
 
     variant: Variant
     trials: tuple[Trial, ...]
@@ -111,11 +103,7 @@ class Tuned:
         return f"tuning inside the training side, balanced accuracy: {tried}; taken: {chosen}"
 
     def to_json(self, tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The entry in `config.json` of a run.
-
-        Args:
-            given: result of `given_json`.
-        """
+        """The entry in `config.json` of a run; `given` is the result of `given_json`."""
         return {
             **asdict(tuning),
             "given": given,
@@ -142,10 +130,7 @@ def parts_of(variant: Variant, size: int) -> tuple[Variant, ...]:
     """Variants with fewer views, which are evaluated without a training of their own.
 
     Each view of a multi-scale network learns from its own loss, so that training all views trains
-    every network with some of them.
-
-    Args:
-        size: size of the patches in pixels.
+    every network with some of them. `size` is that of the patches in pixels.
     """
     network = variant.network
     if not isinstance(network, MultiScaleNet) or network.views != VIEWS or size < NEAR:
@@ -189,9 +174,8 @@ def candidates(
         add("gain 0.2", given, gain=0.2)
         add("jitter 0.3", given, jitter=0.3)
         add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
-        add(
-            f"weight decay {10 * usual.weight_decay:g}", given, weight_decay=10 * usual.weight_decay
-        )
+        decay = 10 * usual.weight_decay
+        add(f"weight decay {decay:g}", given, weight_decay=decay)
     elif isinstance(given, UserNet):
         usual = suited(recipe, given)
         add(f"{2 * usual.epochs} epochs", given, epochs=2 * usual.epochs)
@@ -200,18 +184,9 @@ def candidates(
 
 
 def choices(
-    network: Network | None,
-    recipe: Recipe,
-    patches: PatchSet,
-    tuning: Tuning,
-    apart: bool = False,
+    network: Network | None, recipe: Recipe, patches: PatchSet, tuning: Tuning, apart: bool = False
 ) -> tuple[list[Variant], tuple[Variant, ...]]:
-    """The variants that are trained, and the parts that are evaluated with the first of them.
-
-    Args:
-        network: given network; None: the choice is free.
-        apart: as in `candidates`.
-    """
+    """The `candidates` that are trained, and the parts that are evaluated with the first one."""
     variants = candidates(network, recipe, patches, apart)[: max(1, tuning.trials)]
     return variants, () if network else parts_of(variants[0], min(patches.size))
 
@@ -256,17 +231,11 @@ def _filled(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe | None:
 
     The first setting is the one that the variant tests.
     """
-    augmentation, names = recipe.augmentation, {item.name for item in fields(Recipe)}
-    moved = {
-        name: value
-        for name, value in settings.items()
-        if name not in names and getattr(augmentation, name) is None
-    }
-    plain = {
-        name: value
-        for name, value in settings.items()
-        if name in names and getattr(recipe, name) is None
-    }
+    augmentation = recipe.augmentation
+    moved, plain = (
+        {name: value for name, value in settings.items() if getattr(holder, name, value) is None}
+        for holder in (augmentation, recipe)
+    )
     if next(iter(settings)) not in moved | plain:
         return None
     return replace(recipe, augmentation=replace(augmentation, **moved), **plain)
@@ -474,15 +443,9 @@ def _predicted(
         learner.check_parts(len(training))
         learner.prepare(training, normalisation)
         for number in range(recipe.epochs):
-            plan = Epoch(
-                number, recipe, network, training, normalisation, learner.parts,
-                recipe.class_balance,
-            )  # fmt: skip
-            learner.module.train()
-            for step in plan.walk(0, learner.rank, learner.world):
-                done = number + (step.number + 0.5) / plan.steps
-                learner.set_learning_rate(recipe.learning_rate_at(done))
-                learner.step(step, lambda loss, logits, labels: None)
+            plan = learner.plan(number, training, normalisation)
+            for _ in learner.steps(plan, lambda loss, logits, labels: None):
+                pass
         found = [learner.predict_proba(held, normalisation).numpy()]
         for part in parts:
             assert isinstance(learner.module, MultiScaleNetwork)

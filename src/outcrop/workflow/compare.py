@@ -25,7 +25,7 @@ from outcrop.splits import Folds, Split, random_folds, read_folds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
 from outcrop.training.fit import features_of
-from outcrop.training.parallel import refuse_several
+from outcrop.training.parallel.process_group import refuse_several
 from outcrop.training.recipe import Recipe, Tuning
 from outcrop.workflow.candidates import (
     Answer,

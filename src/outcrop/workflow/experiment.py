@@ -31,7 +31,7 @@ from outcrop.sources.vector import is_vector
 from outcrop.splits import Folds, default_folds, read_folds
 from outcrop.training.applicability import has_applicability
 from outcrop.training.device import pick_device
-from outcrop.training.parallel import refuse_several
+from outcrop.training.parallel.process_group import refuse_several
 from outcrop.training.run import Run
 from outcrop.workflow.compare import FOLDS, SPLIT, compare
 from outcrop.workflow.comparison import Comparison

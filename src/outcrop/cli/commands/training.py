@@ -114,7 +114,7 @@ def train(
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.engine import train as train_network
-    from outcrop.training.parallel import launch
+    from outcrop.training.parallel.process_group import launch
 
     if trials is None:
         refuse_without("--trials", tuning_folds=tuning_folds)
@@ -321,7 +321,7 @@ def reproduce(
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.plain import show
     from outcrop.cli.tables import recipe_table, result_table
-    from outcrop.training.parallel import launch
+    from outcrop.training.parallel.process_group import launch
     from outcrop.workflow.published import all_published, results_of
     from outcrop.workflow.reproduce import reproduce as run_recipe
 

@@ -12,25 +12,11 @@ from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.parallel.learner import Learner
-from outcrop.training.parallel.process_group import (
-    ProcessGroup,
-    launch,
-    open_process_group,
-    refuse_several,
-)
+from outcrop.training.parallel.process_group import ProcessGroup, open_process_group
 from outcrop.training.recipe import Machine, Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
-
-__all__ = [
-    "Learner",
-    "ProcessGroup",
-    "launch",
-    "make_learner",
-    "make_process_group",
-    "refuse_several",
-]
 
 
 def make_process_group(network: Network, recipe: Recipe) -> AbstractContextManager[ProcessGroup]:
@@ -66,10 +52,7 @@ def make_learner(
     group: ProcessGroup,
     first: Mapping[str, Tensor] | None = None,
 ) -> Learner:
-    """The learner of `network` in this process.
-
-    Args:
-        first: initial weights by name; the others are drawn.
+    """The learner of `network` in this process; weights that are not in `first` are drawn.
 
     Raises:
         OutcropError: a pipeline of more processes than the network has blocks.

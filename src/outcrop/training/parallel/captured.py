@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -63,8 +64,7 @@ class CapturedLearner(Learner):
         (part,) = step.parts
         size = len(part.labels)
         if size not in self._recordings:
-            recording = Recording(self, self._recorder, part)
-            self._recordings[size] = recording
+            self._recordings[size] = Recording(self, self._recorder, part)
         loss, logits = self._recordings[size].play(part, step.kept)
         record(loss, logits, part.labels)
         if self.average is not None:
@@ -106,15 +106,6 @@ class CapturedLearner(Learner):
             maximize=False,
         )
 
-    def state_tensors(self) -> list[Tensor]:
-        """All tensors that a step changes, without the average."""
-        states = self.optimiser.state.values()
-        return [
-            *self.module.parameters(),
-            *self.module.buffers(),
-            *(tensor for state in states for tensor in state.values()),
-        ]
-
     def _update_average(self) -> None:
         assert self.average is not None
         if self.average.n_averaged == 0:
@@ -128,13 +119,10 @@ class CapturedLearner(Learner):
     def _average(self) -> None:
         """As `AveragedModel.update_parameters`, without reading its counter from the GPU."""
         assert self.average is not None
+        averages = [*self.average.module.parameters(), *self.average.module.buffers()]
+        present = [*self.module.parameters(), *self.module.buffers()]
         pairs = [
-            (mean.detach(), value.detach())
-            for means, values in (
-                (self.average.module.parameters(), self.module.parameters()),
-                (self.average.module.buffers(), self.module.buffers()),
-            )
-            for mean, value in zip(means, values, strict=True)
+            (mean.detach(), value.detach()) for mean, value in zip(averages, present, strict=True)
         ]
         for dtype in {mean.dtype for mean, _ in pairs}:
             means, values = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
@@ -151,12 +139,8 @@ def runs(survivals: Sequence[float]) -> list[slice]:
     >>> runs([1.0] * 9), len(runs([0.5] * 9))
     ([slice(0, 9, None)], 3)
     """
-    bits = [_entropy(chance) for chance in survivals]
+    bits = [-sum(p * math.log2(p) for p in (chance, 1 - chance) if p > 0) for chance in survivals]
     return divide(bits, max(1, math.ceil(sum(bits) / _BITS)))
-
-
-def _entropy(chance: float) -> float:
-    return -sum(p * math.log2(p) for p in (chance, 1 - chance) if p > 0)
 
 
 class Recorder:
@@ -253,7 +237,8 @@ class Recording:
         self._loss = torch.zeros((), device=device)
         self._logits = torch.zeros(len(part.labels), learner.classes, device=device)
         with recorder.beside(), self._unchanged():
-            self._measure()
+            for run, after in pairwise(self._runs):
+                run.behind = after.before = Border.like(self._through(run, None))
             # Compile and load everything first: neither can be captured.
             for kept in (None, *([(False,) * len(self._chain)] if network.survival < 1 else [])):
                 for run in self._runs:
@@ -281,8 +266,7 @@ class Recording:
             # memory between forward and backward pass.
             pool = self._recorder.pool(number)
             forward, backward = (
-                partial(self._forward, run, kept),
-                partial(self._backward, run, kept),
+                partial(work, run, kept) for work in (self._forward, self._backward)
             )
             run.recorded[chosen] = (
                 # The last run has its forward pass in the backward pass.
@@ -337,15 +321,12 @@ class Recording:
             return nullcontext()
         return torch.autocast(group.device.type, torch.bfloat16, cache_enabled=False)
 
-    def _measure(self) -> None:
-        """Allocate the tensors between the runs."""
-        for run, after in zip(self._runs, self._runs[1:], strict=False):
-            run.behind = after.before = Border.like(self._through(run, None))
-
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
         """A block after which weights and optimiser are as before."""
-        tensors = self._learner.state_tensors()
+        module, states = self._learner.module, self._learner.optimiser.state.values()
+        of_optimiser = [tensor for state in states for tensor in state.values()]
+        tensors = [*module.parameters(), *module.buffers(), *of_optimiser]
         before = [tensor.detach().clone() for tensor in tensors]
         yield
         with torch.no_grad():

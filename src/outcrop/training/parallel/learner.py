@@ -16,13 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import MultiScaleNet, Network
-from outcrop.models.factory import build
+from outcrop.models.factory import NetworkModule, build
 from outcrop.models.multiscale import MultiScaleNetwork
-from outcrop.models.network import NetworkModule
 from outcrop.models.residual import ResidualNetwork
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.augment import label_of
-from outcrop.training.batches import Part, Step, generator, pieces
+from outcrop.training.batches import Epoch, Step, generator, pieces
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import averaged_probabilities
 from outcrop.training.device import compiles
@@ -98,9 +97,11 @@ class Learner:
         self.evaluated: NetworkModule = (
             self.module if self.average is None else self.average.module  # type: ignore[assignment]
         )
-        self.module.recompute(machine.recompute)
-        if compiles(machine.compile, group.device):
-            self.module.compile_blocks()
+        compiled = compiles(machine.compile, group.device)
+        if isinstance(self.module, ResidualNetwork):
+            self.module.recompute(machine.recompute)
+            if compiled:
+                self.module.compile_blocks()
         self._join()
         self.optimiser = optimiser_of(recipe, self.module)
         # A block that is dropped in the first step has no gradient, and fused optimisers need
@@ -125,10 +126,7 @@ class Learner:
         return self.module
 
     def check_parts(self, pictures: int) -> None:
-        """Check that every batch can be cut into all parts.
-
-        Args:
-            pictures: number of training images.
+        """Check that every batch of so many training images can be cut into all parts.
 
         Raises:
             OutcropError: a part would be empty, or one patch for a multi-scale network.
@@ -143,6 +141,23 @@ class Learner:
                 "take a larger batch, or less of devices and accumulate",
             )
 
+    def plan(self, number: int, pictures: Pictures, normalisation: Normalisation) -> Epoch:
+        """The batches of an epoch."""
+        recipe = self.recipe
+        return Epoch(
+            number, recipe, self.network, pictures, normalisation, self.parts, recipe.class_balance
+        )
+
+    def steps(self, plan: Epoch, record: Record, first: int = 0) -> Iterator[Step]:
+        """Train on the batches of an epoch from `first` on; gives each step after it is done."""
+        self.module.train()
+        for step in plan.walk(first, self.rank, self.world):
+            # At the middle of the step, so that neither warm-up nor cosine gives a rate of 0.
+            done = plan.number + (step.number + 0.5) / plan.steps
+            self.set_learning_rate(self.recipe.learning_rate_at(done))
+            self.step(step, record)
+            yield step
+
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
         self.learning_rate = rate
@@ -152,9 +167,7 @@ class Learner:
     def step(self, step: Step, record: Record) -> None:
         """One step of the optimiser, with the parts of this process.
 
-        Args:
-            step: the batch.
-            record: called with loss, logits and labels of each part.
+        `record` is called with loss, logits and labels of each part.
         """
         self.optimiser.zero_grad(set_to_none=True)
         self._differentiate(step, record)
@@ -173,16 +186,13 @@ class Learner:
         number = self.world * math.ceil(len(pictures) / _EVALUATION_BATCH / self.world)
         wanted = [pictures.all[piece] for piece in pieces(len(pictures), number)]
         mine = wanted[self.rank :: self.world]
-        centre = label_of(self.recipe.augmentation, pictures.patches)
+        flip, centre = self.recipe.test_flip, label_of(self.recipe.augmentation, pictures.patches)
         with torch.no_grad():
-            found = torch.cat(
-                [
-                    averaged_probabilities(
-                        self._logits, normalisation(images), self.recipe.test_flip, centre
-                    )
-                    for images, _ in pictures.batches(mine)
-                ]
-            ).cpu()
+            parts = [
+                averaged_probabilities(self._logits, normalisation(images), flip, centre)
+                for images, _ in pictures.batches(mine)
+            ]
+            found = torch.cat(parts).cpu()
         gathered = self.group.all_gather((np.concatenate(mine), found) if self._answers else None)
         together = torch.empty(len(pictures), self.classes)
         for index, part in filter(None, gathered):
@@ -243,10 +253,6 @@ class Learner:
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
                 )
 
-    def _seed(self, part: Part) -> None:
-        if isinstance(self.module, MultiScaleNetwork):
-            self.module.rng = generator(part.images.device, *part.seeds)
-
     # Overridden by the pipeline.
 
     _answers = True
@@ -286,7 +292,8 @@ class Learner:
         for k, part in enumerate(step.parts):
             wait = self.world > 1 and k < last
             with fabric.no_backward_sync(self.forward) if wait else nullcontext():
-                self._seed(part)
+                if isinstance(self.module, MultiScaleNetwork):
+                    self.module.rng = generator(part.images.device, *part.seeds)
                 logits = self.forward(part.images, step.kept)
                 loss = self.loss(logits, part.labels, part.weights)
                 # DDP averages over the processes; the result is the sum over the parts.

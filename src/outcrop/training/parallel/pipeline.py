@@ -12,7 +12,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn import functional as F
 
 from outcrop.models.block_graph import block_graph, divide, keep_only, run_blocks
-from outcrop.models.network import NetworkModule
+from outcrop.models.factory import NetworkModule
 from outcrop.models.residual import Kept, ResidualNetwork
 from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import Learner, Named, Record
@@ -54,6 +54,7 @@ class PipelineLearner(Learner):
             rows=-(-self.recipe.batch // self.parts),
             mixed=self.group.mixed,
         )
+        logits = torch.empty(self._stage.rows, self.classes, device="meta", requires_grad=True)
         self._schedule = Schedule1F1B(
             PipelineStage(
                 self._stage,
@@ -61,7 +62,7 @@ class PipelineLearner(Learner):
                 world,
                 self.group.device,
                 input_args=self._between(self._given) if rank else self._room(1, "meta"),
-                output_args=self._between(self._passed) if rank < last else self._logits_of_part(),
+                output_args=self._between(self._passed) if rank < last else logits,
             ),
             self.parts,
             loss_fn=self._loss_of_part,
@@ -74,10 +75,6 @@ class PipelineLearner(Learner):
         dtype = torch.bfloat16 if self.group.mixed else torch.float32
         rows = self._stage.rows
         return torch.empty(rows, width, dtype=dtype, device="meta", requires_grad=True)
-
-    def _logits_of_part(self) -> Tensor:
-        """A tensor of the shape of the output of the last stage."""
-        return torch.empty(self._stage.rows, self.classes, device="meta", requires_grad=True)
 
     def _room(self, parts: int, device: torch.device | str) -> Tensor:
         """Memory for the images of several parts with the same number of rows each.

@@ -168,21 +168,14 @@ def launch(machine: Machine) -> None:
 def refuse_several(
     machine: Machine, what: str, remedy: str = "use `outcrop.train` for more"
 ) -> None:
-    """Raise an error if several processes would do what only one process can do.
-
-    Args:
-        what: name of the task, for the error line.
-        remedy: what to do instead.
+    """Raise an error if several processes would do `what`, which only one process can do.
 
     Raises:
         OutcropError: several processes are requested, or torchrun has started them.
     """
     number = max(machine.devices, _started())
     if number > 1:
-        raise OutcropError(
-            "`devices`",
-            f"{what} is done in one process, not {number}; {remedy}",
-        )
+        raise OutcropError("`devices`", f"{what} is done in one process, not {number}; {remedy}")
 
 
 @contextmanager
@@ -204,16 +197,13 @@ def open_process_group(
     """
     world = _started()
     if machine.devices not in (1, world):
-        raise OutcropError(
-            "`devices`",
-            f"{machine.devices} are wanted, "
-            + (
-                "this is one process; use `outcrop.train`, or start your script with "
-                f"torchrun, {machine.devices} processes per node"
-                if world == 1
-                else f"torchrun has started {world} processes; take the same number"
-            ),
-        )
+        found = f"torchrun has started {world} processes; take the same number"
+        if world == 1:
+            found = (
+                "this is one process; use `outcrop.train`, or start your script with torchrun, "
+                f"{machine.devices} processes per node"
+            )
+        raise OutcropError("`devices`", f"{machine.devices} are wanted, {found}")
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     local_rank = int(os.environ["LOCAL_RANK"]) if world > 1 else 0
     device = _device(machine, local_rank, local_world)
@@ -244,10 +234,8 @@ def _started() -> int:
 
 
 def _device(machine: Machine, local_rank: int, local_world: int) -> torch.device:
-    if local_world == 1:
-        return pick_device(machine.device)
     device, gpus = pick_device(machine.device), torch.cuda.device_count()
-    if device.type == "cpu":
+    if local_world == 1 or device.type == "cpu":
         return device
     if machine.device not in ("auto", "cuda"):
         raise OutcropError(
