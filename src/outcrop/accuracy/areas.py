@@ -408,14 +408,10 @@ def _measures(
     unknown = ((in_map == 0) & (share > 0)).any(axis=1, keepdims=True) & (not as_counted)
     return {
         "overall": np.where(unknown, np.nan, right.sum(axis=1, keepdims=True)),
-        "users": _ratio(counts @ to_right, in_map),
-        "producers": np.where(unknown, np.nan, _ratio(right, reference)),
+        "users": ratio(counts @ to_right, in_map),
+        "producers": np.where(unknown, np.nan, ratio(right, reference)),
         "area": np.where(unknown, np.nan, reference),
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _support(table: sparse.csc_array, weighed: sparse.csc_array, chosen: np.ndarray) -> Support:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ from scipy import sparse
 from scipy.stats import beta
 from scipy.stats import t as student
 
+from outcrop.errors import OutcropError
 from outcrop.metrics.significance import effective_groups
 
 FEW_GROUPS = 5
+DRAWS = 2000
+"""Default number of bootstrap samples."""
 _CHUNK_WEIGHTS = 1 << 23
 _TAIL = 0.025
 # Draws that differ by less are equal up to rounding.
@@ -122,6 +125,12 @@ def support_where(chosen: np.ndarray, groups: np.ndarray | None) -> Support:
     return support(None if groups is None else groups[chosen], int(chosen.sum()))
 
 
+def check_any(patches: np.ndarray, what: str = "scores") -> None:
+    """Raise an error if there are no patches; the message names `what`."""
+    if not len(patches):
+        raise OutcropError(what, "no patches to evaluate; take smaller blocks or buffer")
+
+
 def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Interval:
     """The 95 % interval of a proportion, such as an accuracy, recall or precision, by bootstrap.
 
@@ -151,6 +160,14 @@ def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Inte
     right, wrong = value * trials, (1 - value) * trials
     low, high = beta.ppf(_TAIL, right, wrong + 1), beta.isf(_TAIL, right + 1, wrong)
     return Interval(float(value), float(low), float(high))
+
+
+def intervals_of_shares(
+    values: np.ndarray, draws: np.ndarray, supports: Sequence[Support]
+) -> tuple[Interval, ...]:
+    """`interval_of_share` of each of K proportions; `draws` is `draws × K`."""
+    each = zip(values, draws.T, supports, strict=True)
+    return tuple(interval_of_share(value, drawn, one) for value, drawn, one in each)
 
 
 def interval_of_difference(
@@ -213,7 +230,7 @@ def _variance(draws: np.ndarray, support: Support) -> float:
 
 
 def resampled_counts(
-    cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int, seed: int
+    cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
     """Number of patches in each cell, in bootstrap samples of whole groups (cluster bootstrap).
 
@@ -245,7 +262,6 @@ def resampled_rows(
         rows: `G × size`, counts of each group in each cell.
         multiplicity: int, `G`, number of groups with the same row; None: 1 each.
         draws: number of bootstrap samples, each with the given number of groups.
-        seed: random seed.
 
     Returns:
         float64, `draws × size`.
@@ -265,18 +281,13 @@ def resampled_rows(
 
 
 def resampled_means(
-    values: np.ndarray, groups: np.ndarray | None, draws: int, seed: int
+    values: np.ndarray, groups: np.ndarray | None, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """Means over patches in bootstrap samples of whole groups.
+    """Means over patches in bootstrap samples of whole groups: float64, `draws × size`.
 
     Args:
         values: float, `N × size`, values of each patch.
-        groups: `N`, group of each patch; None: patches are independent.
-        draws: number of bootstrap samples.
-        seed: random seed.
-
-    Returns:
-        float64, `draws × size`.
+        groups, draws, seed: as in `resampled_counts`.
     """
     rows = np.column_stack((values, np.ones(len(values))))
     if groups is not None:

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.stats import t as student
 
-from outcrop.errors import OutcropError
 from outcrop.metrics.gaps import mean_recall
-from outcrop.metrics.intervals import Interval, resampled_rows
+from outcrop.metrics.intervals import Interval, check_any, resampled_rows
 from outcrop.metrics.significance import McNemar, effective_groups, holm, mcnemar
 
 LEVEL = 0.05
@@ -132,8 +131,7 @@ def pairwise_tests(
     Raises:
         OutcropError: no patches.
     """
-    if not len(truth):
-        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")
+    check_any(truth)
     truth = np.asarray(truth)
     right = {name: np.atleast_2d(one) == truth for name, one in predicted.items()}
     blocks = _blocks(truth, groups, classes)

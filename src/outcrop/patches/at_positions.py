@@ -131,8 +131,7 @@ def cut_at_positions(
             of the table.
     """
     check_numbers(seed, size=size, per_class=per_class)
-    if output is not None:
-        check_output(Path(output), overwrite)
+    check_output(output, overwrite)
     table = read_table(positions)
     here = found(table)
     dropped = Counter({"not found": int((~here).sum())})
@@ -170,7 +169,7 @@ def cut_at_positions(
         sources=rows.sources,
         crs=rows.crs,
         reading=rows.reading,
-        columns={name: _kept(table, name) for name in keep},
+        columns={name: Column.of(table.words(name)) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
         colours=given_colours(names, [], colours),
     ).subset(valid & ~rows.repeated)
@@ -292,7 +291,8 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
     if "source" not in table and len(names) == 1:
         return np.zeros(len(table), np.int64)
     words, which = np.unique(table.words("source"), return_inverse=True)
-    matches = [_matches(word, names) for word in words]
+    # Tables from other computers match by file name.
+    matches = [fitting(word, names) or fitting(file_name(word), names) for word in words]
     number = np.array([found[0] if len(found) == 1 else -1 for found in matches], np.int64)[which]
 
     def reason(i: int) -> str:
@@ -304,11 +304,6 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
 
     table.refuse(number < 0, reason)
     return number
-
-
-def _matches(word: str, names: Sequence[str]) -> list[int]:
-    """The sources that a word may name; tables from other computers match by file name."""
-    return fitting(word, names) or fitting(file_name(word), names)
 
 
 def _centres(
@@ -346,8 +341,3 @@ def _repeated(table: Table, labels: np.ndarray, *place: np.ndarray) -> np.ndarra
         ),
     )
     return np.asarray(first != np.arange(len(table)))
-
-
-def _kept(table: Table, name: str) -> Column:
-    names, codes = np.unique(table.words(name), return_inverse=True)
-    return Column(codes, tuple(map(str, names)))

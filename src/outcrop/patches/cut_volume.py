@@ -80,9 +80,8 @@ def cut_volume(
             class.
     """
     check_numbers(seed, size=size, stride=stride, slice_stride=slice_stride, per_class=per_class)
-    if output is not None:
-        check_output(Path(output), overwrite)
-    opened, layers = _open(volumes), _open(labels)
+    check_output(output, overwrite)
+    opened, layers = open_all_volumes(as_list(volumes)), open_all_volumes(as_list(labels))
     if len(layers) != len(opened):
         raise OutcropError(
             "`labels`", f"{len(layers)} files for {len(opened)} volumes; give one for each"
@@ -210,10 +209,6 @@ def _find_voxels(
             "where none is known",
         )
     return values
-
-
-def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
-    return open_all_volumes(as_list(volumes))
 
 
 def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:

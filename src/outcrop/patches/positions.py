@@ -162,16 +162,13 @@ def fitting(word: str, names: Sequence[str]) -> list[int]:
     ([0, 1], [1], [2])
     """
     whole = [i for i, name in enumerate(names) if word == name]
-    whole = whole or [i for i, name in enumerate(names) if _absolute(word) == _absolute(name)]
+    path = Path(word).absolute()
+    whole = whole or [i for i, name in enumerate(names) if path == Path(name).absolute()]
     return whole or [
         i
         for i, name in enumerate(names)
         if any(_ends(file, word) for file in (name, *name.split(" + ")))
     ]
-
-
-def _absolute(name: str) -> Path:
-    return Path(name).absolute()
 
 
 def _ends(file: str, word: str) -> bool:

@@ -64,18 +64,9 @@ class Table:
         Raises:
             OutcropError: there is no such column; a row has no integer.
         """
-        import pandas as pd
-
-        values = self._column(column)
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        numbers, said = self._parsed(column)
         whole = (np.abs(numbers) < _MOST) & (numbers == np.round(numbers))
-        self.refuse(
-            ~whole,
-            lambda i: (
-                f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}; "
-                "positions are whole numbers, counted from 0"
-            ),
-        )
+        self.refuse(~whole, lambda i: f"{said(i)}; positions are whole numbers, counted from 0")
         return numbers.astype(np.int64)
 
     def decimals(self, column: str) -> np.ndarray:
@@ -84,18 +75,21 @@ class Table:
         Raises:
             OutcropError: there is no such column; a row has no number.
         """
+        numbers, said = self._parsed(column)
+        self.refuse(~np.isfinite(numbers), lambda i: f"{said(i)}; write a number")
+        return numbers
+
+    def _parsed(self, column: str) -> tuple[np.ndarray, Callable[[int], str]]:
+        """A column as numbers, NaN for other text, and a function that quotes a row's text."""
         import pandas as pd
 
         values = self._column(column)
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        self.refuse(
-            ~np.isfinite(numbers),
-            lambda i: (
-                f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}; "
-                "write a number"
-            ),
-        )
-        return numbers
+
+        def said(i: int) -> str:
+            return f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}"
+
+        return numbers, said
 
     def refuse(self, faulty: Any, what: Callable[[int], str]) -> None:
         """Raise an error about the first faulty row, if there is one.

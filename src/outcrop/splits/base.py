@@ -17,7 +17,15 @@ from outcrop.patches.positions import Positions, Source, scene_positions, volume
 from outcrop.progress import warn
 from outcrop.splits.folds import Folds
 from outcrop.splits.geometry import blocks, keep_apart, most_common, suggest_block
-from outcrop.splits.split import BUFFER, REMEDY, TEST, TRAIN, VALIDATION, Split, least_classes
+from outcrop.splits.split import (
+    BUFFER,
+    REMEDY,
+    TRAIN,
+    VALIDATION,
+    Split,
+    least_classes,
+    sides_of_fold,
+)
 from outcrop.splits.stratify import stratified_folds
 
 _SCALE_ERROR = 0.01
@@ -102,8 +110,7 @@ class Splitter(ABC):
         patches = as_patches(X, y, groups, self)
         check_any(patches, name)
         folds = [
-            self.with_buffer(patches, np.where(mask, VALIDATION, TRAIN).astype(np.int8))
-            for mask in self._masks(patches)
+            self.with_buffer(patches, sides_of_fold([mask], 0)) for mask in self._masks(patches)
         ]
         for number, sides in enumerate(folds):
             for side, word in ((TRAIN, "training"), (VALIDATION, "validation")):
@@ -190,12 +197,9 @@ class Splitter(ABC):
         fold: int,
         test: bool = False,
     ) -> Split:
-        sides = np.where(masks[fold], VALIDATION, TRAIN).astype(np.int8)
-        if test:
-            sides[masks[(fold + 1) % len(masks)]] = TEST
         unit = {"unit": patches.unit} if self.spatial and patches.positions is not None else {}
         return Split(
-            sides=self.with_buffer(patches, sides),
+            sides=self.with_buffer(patches, sides_of_fold(masks, fold, test)),
             groups=groups,
             fingerprint=patches.fingerprint,
             how=self.describe() | {"fold": fold} | unit,
@@ -275,7 +279,11 @@ def stratified_masks(
     patches: PatchSet, groups: np.ndarray, folds: int, seed: int
 ) -> list[np.ndarray]:
     """Validation masks of folds of whole groups with the classes in proportion."""
-    fold = stratified_folds(patches.labels, groups, folds, seed)[groups]
+    return masks_of(stratified_folds(patches.labels, groups, folds, seed)[groups], folds)
+
+
+def masks_of(fold: np.ndarray, folds: int) -> list[np.ndarray]:
+    """Mask of the patches of each fold, from the fold of each patch: int, `N`."""
     return [fold == number for number in range(folds)]
 
 
@@ -400,8 +408,7 @@ def _from_geometry(X: Any, y: Any, splitter: str) -> PatchSet:
     columns = {}
     for name in X.columns:
         if X[name].dtype.kind in "OU" or X[name].dtype.name in ("str", "string", "category"):
-            values, codes = np.unique(X[name].astype(str), return_inverse=True)
-            columns[str(name)] = Column(codes, tuple(map(str, values)))
+            columns[str(name)] = Column.of(X[name].astype(str))
     columns.pop(X.geometry.name, None)
     return replace(_labelled(y, positions), columns=columns, crs=shapes.crs.to_wkt())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -17,6 +18,7 @@ _ROUNDING = 1e-9
 _BLOCKS_PER_FOLD = 5
 # Offset between volumes: larger than any distance inside a volume, and exact in float64.
 _VOLUME_OFFSET = float(1 << 24)
+_place = attrgetter("crs", "transform", "shape")
 
 
 # Coordinates
@@ -265,11 +267,7 @@ def _metric_system(patches: PatchSet, source: Source) -> str | None:
     """Metric system of a source to be mapped that fits the systems of the patches."""
     systems = [patches.crs_of(i) or "" for i in range(len(patches.sources))]
     for known, crs in zip(patches.sources, systems, strict=True):
-        if (known.crs, known.transform, known.shape) == (
-            source.crs,
-            source.transform,
-            source.shape,
-        ):
+        if _place(known) == _place(source):
             return crs or None
     return None if source.is_volume else metric_system_near(source, patches.sources, systems)
 

@@ -16,11 +16,12 @@ from outcrop.splits.base import (
     check_folds,
     check_test,
     classes_on_sides,
+    masks_of,
     positions_of,
     stratified_masks,
 )
 from outcrop.splits.geometry import coordinates, nearest, prediction_points
-from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes
+from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes, sides_of_fold
 
 _LARGEST_FOLD = 0.5
 _CANDIDATES = 100
@@ -83,7 +84,7 @@ class MatchingSplit(SpatialSplit):
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """The folds with the smallest W of all folds together."""
-        return _masks(self.match(patches).fold, self.n_splits)
+        return masks_of(self.match(patches).fold, self.n_splits)
 
     def groups_of(self, patches: PatchSet) -> np.ndarray:
         """The clusters; for random folds the labelled polygons."""
@@ -92,7 +93,7 @@ class MatchingSplit(SpatialSplit):
     def masks_and_groups(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
         """Both from one search."""
         matching = self.match(patches)
-        return _masks(matching.fold, self.n_splits), matching.group
+        return masks_of(matching.fold, self.n_splits), matching.group
 
     def match(self, patches: PatchSet) -> Matching:
         """Find the folds with the smallest W of all folds together.
@@ -151,7 +152,8 @@ class MatchingSplit(SpatialSplit):
             tried, key=lambda one: (-min(one[0], enough), -min(one[1], _ENOUGH_GROUPS), one[2])
         )
         chosen = next(islice(self._assignments(patches, layout), order, None))
-        split = self._split(patches, chosen.group, _masks(chosen.fold, self.n_splits), number, test)
+        masks = masks_of(chosen.fold, self.n_splits)
+        split = self._split(patches, chosen.group, masks, number, test)
         matched = {"clusters": chosen.clusters, "wasserstein": float(f"{w:.4g}")}
         split = replace(split, how={**split.how, **matched})
         split.check(patches, classes=least_classes(patches))
@@ -202,13 +204,11 @@ class MatchingSplit(SpatialSplit):
 
     def _sides(self, patches: PatchSet, one: Matching, test: bool = False) -> list[np.ndarray]:
         """The sides of each fold, with the buffer."""
-        made = []
-        for number in range(self.n_splits):
-            sides = np.where(one.fold == number, VALIDATION, TRAIN).astype(np.int8)
-            if test:
-                sides[one.fold == (number + 1) % self.n_splits] = TEST
-            made.append(self.with_buffer(patches, sides))
-        return made
+        masks = masks_of(one.fold, self.n_splits)
+        return [
+            self.with_buffer(patches, sides_of_fold(masks, number, test))
+            for number in range(self.n_splits)
+        ]
 
     def _wasserstein(
         self, layout: _Layout, folds: Sequence[np.ndarray], side: int, wanted: np.ndarray
@@ -251,10 +251,6 @@ class _Layout:
     unit: np.ndarray
     points: np.ndarray
     map_distances: np.ndarray
-
-
-def _masks(fold: np.ndarray, folds: int) -> list[np.ndarray]:
-    return [fold == number for number in range(folds)]
 
 
 def _clustered(at: np.ndarray, wanted: np.ndarray) -> bool:

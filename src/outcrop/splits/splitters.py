@@ -19,13 +19,14 @@ from outcrop.splits.base import (
     Splitter,
     check_axis,
     check_folds,
+    masks_of,
     positions_of,
     spatial_groups,
     stratified_masks,
 )
 from outcrop.splits.folds import untrained_classes
 from outcrop.splits.geometry import blocks, from_corner, volume_of
-from outcrop.splits.split import SIDES, TRAIN, VALIDATION
+from outcrop.splits.split import SIDES, sides_of_fold
 
 _ATTEMPTS, _QUICK = 8, 20_000
 
@@ -128,11 +129,8 @@ class BlockSplit(SpatialSplit):
         best, fewest = [], len(patches) * self.n_splits
         for seed in range(self.random_state, self.random_state + attempts):
             masks = stratified_masks(patches, groups, self.n_splits, seed % (1 << 32))
-            sides = [np.where(mask, VALIDATION, TRAIN).astype(np.int8) for mask in masks]
-            untrained = sum(
-                len(untrained_classes(self.with_buffer(patches, one), patches.labels))
-                for one in sides
-            )
+            sides = [self.with_buffer(patches, sides_of_fold([mask], 0)) for mask in masks]
+            untrained = sum(len(untrained_classes(one, patches.labels)) for one in sides)
             if untrained < fewest:
                 best, fewest = masks, untrained
             if untrained <= least:
@@ -185,7 +183,7 @@ class SlabSplit(SpatialSplit):
                 f"{count} slabs of {self.thickness} voxels across axis {self.axis} contain "
                 f"patches, fewer than {self.n_splits} folds; use thinner slabs or fewer folds",
             )
-        return [slab % self.n_splits == fold for fold in range(self.n_splits)]
+        return masks_of(slab % self.n_splits, self.n_splits)
 
     def _slab(self, patches: PatchSet) -> np.ndarray:
         """The slab of each patch, numbered along the axis and volume after volume, no gaps."""
@@ -258,7 +256,7 @@ class SceneSplit(SpatialSplit):
                 "SceneSplit", f"the patches come from one {kind}; split it by blocks"
             )
         if not self.hold_out:
-            return [positions.source == i for i in range(len(names))]
+            return masks_of(positions.source, len(names))
         chosen = [_find(name, names) for name in self.hold_out]
         return [np.isin(positions.source, chosen)]
 
@@ -294,7 +292,7 @@ class ColumnSplit(SpatialSplit):
             raise OutcropError(
                 f"column '{self.column}'", "has only one value; choose a column with several"
             )
-        return [column.codes == i for i in range(len(column.names))]
+        return masks_of(column.codes, len(column.names))
 
     def with_buffer(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """The sides of the column if it names sides, then with the buffer between them."""
