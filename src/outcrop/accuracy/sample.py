@@ -10,13 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from outcrop.accuracy.allocation import (
-    Allocation,
-    SamplePlan,
-    allocate,
-    sample_size,
-    smallest_plan,
-)
+from outcrop.accuracy.allocation import Allocation, SamplePlan, allocate, sample_size, smallest_plan
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.mapping.openmap import OpenMap, open_map, open_raster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,17 @@ from outcrop.auditing.variogram import (
     variogram,
 )
 from outcrop.errors import OutcropError
+from outcrop.patches.collect import without_images
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, Source
 from outcrop.splits import BlockSplit
-from outcrop.splits.geometry import coordinates, largest_extent, nearest, prediction_points
+from outcrop.splits.geometry import (
+    coordinates,
+    largest_extent,
+    nearest,
+    nearest_other,
+    prediction_points,
+)
 
 FEWEST = 20
 FOLDS = 5
@@ -143,6 +151,7 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
         single class.
     """
     from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     if patches.positions is None:
         return None
@@ -151,17 +160,16 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
     at, labels = coordinates(patches.positions[some]), patches.labels[some]
     if len(np.unique(at, axis=0)) < FEWEST or len(np.unique(labels)) < 2:
         return None
-    residual = np.ones(len(some))
-    fold = rng.permutation(len(some)) % _MODEL_FOLDS
-    for number in range(_MODEL_FOLDS):
-        held_out, train = fold == number, fold != number
-        trees = ExtraTreesClassifier(_TREES, random_state=seed)
-        trees.fit(features[some][train], labels[train])
-        column = np.searchsorted(trees.classes_, labels[held_out])
-        column = column.clip(max=len(trees.classes_) - 1)
-        known = trees.classes_[column] == labels[held_out]
-        predicted = trees.predict_proba(features[some][held_out])
-        residual[held_out] = 1 - predicted[np.arange(held_out.sum()), column] * known
+    folds = PredefinedSplit(rng.permutation(len(some)) % _MODEL_FOLDS)
+    trees = ExtraTreesClassifier(_TREES, random_state=seed)
+    with warnings.catch_warnings():
+        # A class that a fold does not train on has a probability of 0 there.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        predicted = cross_val_predict(
+            trees, features[some], labels, cv=folds, method="predict_proba"
+        )
+    column = np.unique(labels, return_inverse=True)[1]
+    residual = 1 - predicted[np.arange(len(some)), column]
     longest = pixel_size(patches) * max(max(source.shape) for source in patches.sources)
     return _variogram_at_patches(at, residual[:, None], longest, seed)
 
@@ -170,10 +178,7 @@ def _variogram_at_patches(
     at: np.ndarray, values: np.ndarray, longest: float, seed: int
 ) -> Variogram | None:
     """The variogram of values at the centres of patches."""
-    from scipy.spatial import KDTree
-
-    distinct = np.unique(at, axis=0)
-    apart = float(KDTree(distinct).query(distinct, k=2)[0][:, 1].min())
+    apart = float(nearest_other(np.unique(at, axis=0)).min())
     rng = np.random.default_rng(seed)
     count = min(_LABELS, len(at) * 2 // 3)
     index = [rng.choice(len(at), count, replace=False) for _ in range(_LABEL_DRAWS)]
@@ -299,11 +304,5 @@ def _sample_without_images(patches: PatchSet, seed: int) -> PatchSet:
     index = np.random.default_rng(seed).permutation(len(patches))[:_TRIED]
     counts = np.bincount(patches.labels[index], minlength=len(patches.classes))
     index = index[counts[patches.labels[index]] >= FOLDS]
-    images = np.broadcast_to(np.uint8(0), (len(index), len(patches.bands), 1, 1))
-    return replace(
-        patches,
-        images=images,
-        labels=patches.labels[index],
-        positions=None if patches.positions is None else patches.positions[index],
-        columns={},
-    )
+    bare = replace(patches, images=without_images(len(patches), len(patches.bands)), columns={})
+    return bare.subset(index)

@@ -161,8 +161,8 @@ class BalanceCheck(Check):
         largest = int(counts.argmax())
         numbers = {"patches": dict(zip(patches.classes, counts.tolist(), strict=True))}
         if len(patches) < classes:
-            title = f"{plural(len(patches), 'patch', 'patches')} of {classes} classes: fewer "
-            title += "patches than classes"
+            number = plural(len(patches), "patch", "patches")
+            title = f"{number} of {classes} classes: fewer patches than classes"
             remedy = "label more patches, or use fewer classes"
             return [Finding(self.name, "critical", title, remedy, numbers)]
         found = []
@@ -235,18 +235,13 @@ class SidesCheck(Check):
                 names = [patches.classes[k] for k in lacking]
                 title = f"{listed(names)} {'has' if len(names) == 1 else 'have'} no "
                 title += f"{_word(side)} patches"
-                title += ", because all are in one spatial group" if alone else ""
-                found.append(
-                    Finding(
-                        self.name,
-                        "critical" if side == TRAIN or not alone else "warning",
-                        title,
-                        "label more places of this class"
-                        if alone
-                        else "make a new split, with smaller blocks",
-                        {"side": SIDES[side], "classes": names},
-                    )
-                )
+                remedy = "make a new split, with smaller blocks"
+                if alone:
+                    title += ", because all are in one spatial group"
+                    remedy = "label more places of this class"
+                severity: Severity = "critical" if side == TRAIN or not alone else "warning"
+                numbers = {"side": SIDES[side], "classes": names}
+                found.append(Finding(self.name, severity, title, remedy, numbers))
         return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from outcrop.auditing.autocorrelation import FOLDS, Blocks
 from outcrop.auditing.check import Check, Context, Finding, Severity
+from outcrop.auditing.falloff import forest
 from outcrop.errors import OutcropError
 from outcrop.metrics.gaps import leak_gap
 from outcrop.metrics.intervals import Interval
@@ -118,11 +119,7 @@ def _assigned(splitter: BlockSplit, patches: PatchSet, fold: int) -> Split | Non
 
 
 def measure_leak(
-    patches: PatchSet,
-    spatial: Sequence[Split],
-    model: Model,
-    seed: int = 0,
-    parts: int = _PARTS,
+    patches: PatchSet, spatial: Sequence[Split], model: Model, seed: int = 0, parts: int = _PARTS
 ) -> Leak | None:
     """Score a model on the same patches under spatial and under random splits.
 
@@ -173,24 +170,9 @@ def measure_leak(
 
 
 def random_trees(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Model:
-    """Fifty extremely randomised trees on features, trained on at most 10 000 patches.
-
-    Source: Geurts, Ernst and Wehenkel (2006), Extremely randomized trees, Machine Learning 63,
-    3-42.
-
-    Args:
-        features: `N × F`, of the patches.
-        seed: random seed of the trees, and of the choice of patches.
-    """
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    def model(split: Split) -> np.ndarray:
-        some = np.random.default_rng(seed).permutation(split.train)[:_TRAINED_ON]
-        trees = ExtraTreesClassifier(_TREES, random_state=seed)
-        trees.fit(features[some], patches.labels[some])
-        return np.asarray(trees.predict(features[split.validation]))
-
-    return model
+    """Fifty extremely randomised trees on features, `N × F`, trained on at most 10 000 patches."""
+    model = forest(features, patches.labels, seed, _TREES, _TRAINED_ON)
+    return lambda split: model(split.train, split.validation)
 
 
 def trained_network(patches: PatchSet, network: ResidualNet, recipe: Recipe, folder: Path) -> Model:

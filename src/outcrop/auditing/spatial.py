@@ -7,11 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.auditing.autocorrelation import (
-    Autocorrelation,
-    lies_between,
-    measure_residuals,
-)
+from outcrop.auditing.autocorrelation import Autocorrelation, lies_between, measure_residuals
 from outcrop.auditing.check import Check, Context, Finding, plural, share
 from outcrop.auditing.variogram import Variogram
 from outcrop.patches.patchset import PatchSet
@@ -82,10 +78,7 @@ class DistanceCheck(Check):
 
 
 def gaps(
-    one: Positions,
-    other: Positions,
-    slack: float | np.ndarray = 0.0,
-    themselves: bool = False,
+    one: Positions, other: Positions, slack: float | np.ndarray = 0.0, themselves: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gap between the extent of each patch of `one` and the nearest extent of `other`.
 

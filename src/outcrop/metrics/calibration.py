@@ -95,10 +95,7 @@ class Reliability:
 
 
 def reliability(
-    truth: np.ndarray,
-    probabilities: np.ndarray,
-    bins: int = 15,
-    groups: np.ndarray | None = None,
+    truth: np.ndarray, probabilities: np.ndarray, bins: int = 15, groups: np.ndarray | None = None
 ) -> Reliability:
     """Compare confidence with accuracy, with 95 % intervals from whole groups.
 

@@ -171,10 +171,7 @@ def intervals_of_shares(
 
 
 def interval_of_difference(
-    value: float,
-    draws: np.ndarray,
-    support: Support,
-    bounds: tuple[float, float] = (-1.0, 1.0),
+    value: float, draws: np.ndarray, support: Support, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> Interval:
     """The 95 % interval of a difference of proportions, or of a mean, by bootstrap.
 

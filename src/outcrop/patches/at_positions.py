@@ -26,14 +26,7 @@ from outcrop.patches.samples import (
     positions_of,
     with_data,
 )
-from outcrop.patches.table import (
-    Centres,
-    Table,
-    centres_by_lines,
-    found,
-    names_lines,
-    read_table,
-)
+from outcrop.patches.table import Centres, Table, centres_by_lines, found, names_lines, read_table
 from outcrop.sources.class_raster import names_of_values
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
@@ -203,11 +196,7 @@ def _classes(
 
 
 def _in_volumes(
-    volumes: Sequence[Volume],
-    table: Table,
-    labels: np.ndarray,
-    every_axis: int | None,
-    size: int,
+    volumes: Sequence[Volume], table: Table, labels: np.ndarray, every_axis: int | None, size: int
 ) -> _Rows:
     source = _sources(table, [volume.name for volume in volumes])
     if "axis" in table or every_axis is None:

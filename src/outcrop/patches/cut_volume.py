@@ -250,12 +250,7 @@ def _names_beside(labels: Path, values: list[float]) -> list[str]:
 
 
 def cut_slices(
-    volume: Volume,
-    axis: int,
-    index: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    size: Size,
+    volume: Volume, axis: int, index: np.ndarray, row: np.ndarray, column: np.ndarray, size: Size
 ) -> Iterator[Batch]:
     """Cut patches around given centre pixels of slices across one axis, slab after slab.
 

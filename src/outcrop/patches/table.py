@@ -156,8 +156,7 @@ def found(table: Table) -> np.ndarray:
     words = table.words("found")
     values = [_FOUND.get(word.strip().lower()) for word in words]
     table.refuse(
-        [one is None for one in values],
-        lambda i: f"has '{words[i]}' as found; it is true or false",
+        [one is None for one in values], lambda i: f"has '{words[i]}' as found; it is true or false"
     )
     return np.array(values, bool)
 

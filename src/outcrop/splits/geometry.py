@@ -85,6 +85,13 @@ def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return KDTree(other).query(one)[0]
 
 
+def nearest_other(at: np.ndarray) -> np.ndarray:
+    """Distance of each row to the nearest other row: `N × D` to `N`."""
+    from scipy.spatial import KDTree
+
+    return np.asarray(KDTree(at).query(at, k=2)[0][:, 1])
+
+
 # Spatial blocks
 
 

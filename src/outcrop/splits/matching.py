@@ -20,7 +20,7 @@ from outcrop.splits.base import (
     positions_of,
     stratified_masks,
 )
-from outcrop.splits.geometry import coordinates, nearest, prediction_points
+from outcrop.splits.geometry import coordinates, nearest, nearest_other, prediction_points
 from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes, sides_of_fold
 
 _LARGEST_FOLD = 0.5
@@ -255,11 +255,9 @@ class _Layout:
 
 def _clustered(at: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether patches are closer to each other than the map's pixels are to them."""
-    from scipy.spatial import KDTree
     from scipy.stats import ks_2samp
 
-    among = KDTree(at).query(at, k=2)[0][:, 1]
-    test = ks_2samp(among, wanted, alternative="greater", method="asymp")
+    test = ks_2samp(nearest_other(at), wanted, alternative="greater", method="asymp")
     return bool(test.pvalue < _SIGNIFICANT)
 
 
