@@ -207,12 +207,9 @@ def allocate(
             f"use {least.sum()} or more" + (", or a lower `floor`" if least.max() > 2 else ""),
         )
     if how == "equal":
-        points = _proportional(n, there.astype(np.float64))
-    elif how == "proportional":
-        points = _proportional(n, pixels if area is None else area)
-    else:
-        points = _with_floor(pixels if area is None else area, n, least)
-    return points
+        return _proportional(n, there.astype(np.float64))
+    area = pixels if area is None else area
+    return _proportional(n, area) if how == "proportional" else _with_floor(area, n, least)
 
 
 def _with_floor(area: np.ndarray, n: int, least: np.ndarray) -> np.ndarray:

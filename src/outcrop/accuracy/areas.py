@@ -353,7 +353,7 @@ def by_piece(
     table = sparse.csr_array(table, dtype=np.float64)
     counts = np.asarray(table.sum(axis=0)).reshape(-1)
     cells = np.flatnonzero(counts)
-    drawn = resampled_rows(table[:, cells], np.ones(table.shape[0], np.int64), draws, seed)
+    drawn = resampled_rows(table[:, cells], None, draws, seed)
     found = _measures(counts[None, cells], cells, share)
     redrawn = _measures(drawn, cells, share, wall_to_wall)
 

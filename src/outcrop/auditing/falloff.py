@@ -80,7 +80,7 @@ class Falloff:
     correct: np.ndarray
     group: np.ndarray
 
-    def bias(self, validation: np.ndarray, wanted: np.ndarray, seed: int = 0) -> Bias:
+    def bias(self, validation: np.ndarray, wanted: np.ndarray) -> Bias:
         """The accuracy at the distances of validation patches minus that at those of the map.
 
         The accuracy at distance d is c + s exp(-d / L) with s ≥ 0, fitted by least squares to the
@@ -107,7 +107,7 @@ class Falloff:
         def decay(distance: np.ndarray) -> np.ndarray:
             return np.exp(-np.minimum(distance, largest)[:, None] / lengths)
 
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         weights = rng.multinomial(groups, np.full(groups, 1 / groups), _DRAWS)
         weights = np.concatenate([np.ones((1, groups), np.int64), weights])
         offset, factor, which = _fit(decay(middle), weights @ total, weights @ correct)

@@ -44,6 +44,8 @@ class OrderCheck(Check):
             return []
         names = [patches.classes[k] for k in gathered]
         how = "sorted" if changes < 2 * len(patches.classes) else "in long runs"
+        last = patches.labels[len(patches) - round(_END * len(patches)) :]
+        last = np.bincount(last, minlength=len(patches.classes))
         severity, what, remedy = self._severity(patches, context.split, names)
         title = (
             f"labels are {how}: the class changes {changes:,} times from one patch to the next, "
@@ -54,7 +56,7 @@ class OrderCheck(Check):
             "expected": expected,
             "z": z,
             "gathered": names,
-            "last fifth": _last_fifth(patches),
+            "last fifth": dict(zip(patches.classes, last.tolist(), strict=True)),
         }
         return [Finding(self.name, severity, title, remedy, numbers)]
 
@@ -137,12 +139,6 @@ def _follows_order(split: Split) -> bool:
     """Whether each side is one or two ranges of the order."""
     sides = split.sides[split.sides != BUFFER]
     return bool(np.count_nonzero(np.diff(sides)) <= 2 * (len(np.unique(sides)) - 1))
-
-
-def _last_fifth(patches: PatchSet) -> dict[str, int]:
-    end = round(_END * len(patches))
-    seen = np.bincount(patches.labels[len(patches) - end :], minlength=len(patches.classes))
-    return dict(zip(patches.classes, seen.tolist(), strict=True))
 
 
 # Classes
@@ -327,7 +323,9 @@ class ConflictsCheck(Check):
         near = neighbourhoods(patches, float(np.fmax(reach, largest_extent(patches.positions))))
         if not len(near.index):
             return []
-        table = _table(near, patches)
+        # Patches by class and number of disagreeing neighbours: int64, `K × (k + 1)`.
+        table = np.zeros((len(patches.classes), NEIGHBOURS + 1), np.int64)
+        np.add.at(table, (patches.labels[near.index], near.against), 1)
         scattered = table[:, -1] > _SCATTERED * table.sum(axis=1)
         alone = (near.against == NEIGHBOURS) & ~scattered[patches.labels[near.index]]
         number, border = int(alone.sum()), int(table[~scattered, -2].sum())
@@ -378,13 +376,6 @@ def neighbourhoods(patches: PatchSet, reach: float) -> Neighbourhood:
     index = np.flatnonzero(np.isfinite(distance).all(axis=1))
     against = (patches.labels[others[index]] != patches.labels[index][:, None]).sum(axis=1)
     return Neighbourhood(index, others[index], against, distance[index, -1])
-
-
-def _table(near: Neighbourhood, patches: PatchSet) -> np.ndarray:
-    """Patches by class and number of disagreeing neighbours: int64, `K × (k + 1)`."""
-    table = np.zeros((len(patches.classes), NEIGHBOURS + 1), np.int64)
-    np.add.at(table, (patches.labels[near.index], near.against), 1)
-    return table
 
 
 def _usual_share(table: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,10 +66,7 @@ class LeakGapCheck(Check):
             return []
         trees = random_trees(context.patches, context.features, context.seed)
         leak = measure_leak(context.patches, splits, trees, context.seed)
-        if leak is None:
-            return []
-        name = "a forest on simple features"
-        return [_finding(self.name, name, leak, context.split, context.blocks)]
+        return _findings(self.name, "a forest on simple features", leak, context)
 
 
 class NetworkGapCheck(Check):
@@ -92,9 +90,7 @@ class NetworkGapCheck(Check):
         with TemporaryDirectory(prefix="outcrop-") as folder:
             trained = trained_network(patches, network, recipe, Path(folder))
             leak = measure_leak(patches, splits, trained, recipe.seed, parts=2)
-        if leak is None:
-            return []
-        return [_finding(self.name, network.title, leak, context.split, context.blocks)]
+        return _findings(self.name, network.title, leak, context)
 
 
 def probed_splits(patches: PatchSet, split: Split | None, blocks: Blocks | None) -> list[Split]:
@@ -107,15 +103,11 @@ def probed_splits(patches: PatchSet, split: Split | None, blocks: Blocks | None)
     try:
         return list(splitter.assign_all(patches).splits)
     except OutcropError:  # a fold leaves one class to train on, or the area is too small
-        return [one for fold in range(FOLDS) if (one := _assigned(splitter, patches, fold))]
-
-
-def _assigned(splitter: BlockSplit, patches: PatchSet, fold: int) -> Split | None:
-    """The split of that fold; None if it cannot be used."""
-    try:
-        return splitter.assign(patches, fold)
-    except OutcropError:
-        return None
+        usable = []
+    for fold in range(FOLDS):
+        with suppress(OutcropError):
+            usable.append(splitter.assign(patches, fold))
+    return usable
 
 
 def measure_leak(
@@ -203,9 +195,10 @@ def _words(split: Split, folds: int) -> str:
     return f"{words}, {folds} folds" if folds > 1 else words
 
 
-def _finding(
-    check: str, model: str, leak: Leak, split: Split | None, blocks: Blocks | None
-) -> Finding:
+def _findings(check: str, model: str, leak: Leak | None, context: Context) -> list[Finding]:
+    if leak is None:
+        return []
+    split, blocks = context.split, context.blocks
     is_random = split is not None and not split.spatial
     is_spatial = split is not None and split.spatial
     severity: Severity = "note"
@@ -229,4 +222,4 @@ def _finding(
         "folds": leak.folds,
         "split": leak.words,
     }
-    return Finding(check, severity, title, remedy, numbers)
+    return [Finding(check, severity, title, remedy, numbers)]

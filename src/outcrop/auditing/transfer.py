@@ -131,11 +131,9 @@ class TransferCheck(Check):
             found += _in_space(patches, train, held_out, points, of_forest[:1], context.seed)
         if wanted is not None:
             distances = compare_distances(unknown, new, known)
-            biases = (
-                {_FOREST: of_forest[1].bias(distances.validation, distances.wanted)}
-                if of_forest
-                else {}
-            )
+            biases = {}
+            if of_forest:
+                biases[_FOREST] = of_forest[1].bias(distances.validation, distances.wanted)
             found.append(_finding("map-features", distances, biases=biases))
         return [*found, foreign] if foreign else found
 
@@ -160,13 +158,10 @@ def _in_space(
     at, labels = coordinates(patches.positions), patches.labels
     distances = compare_distances(at[held_out], points.at, at[train])
     of_nearest = falloff(at, labels, interpolator(at, labels), [at], source, seed)
+    # Both are empty if there are too few positions.
+    models = dict(zip((_FOREST, _NEAREST), (*of_forest, *of_nearest), strict=False))
     biases, final = (
-        {
-            name: one.bias(distances.validation, wanted)
-            for name, (one,) in ((_FOREST, of_forest), (_NEAREST, of_nearest))
-        }
-        if of_forest
-        else {}
+        {name: one.bias(distances.validation, wanted) for name, one in models.items()}
         for wanted in (distances.wanted, nearest(points.at, at))
     )
     return [_finding("map-ground", distances, patches.unit, biases, final)]

@@ -247,7 +247,14 @@ def resampled_counts(
     Returns:
         float64, `draws × size`.
     """
-    return resampled_rows(*_kinds(cells, size, groups), draws, seed)
+    # Groups of one patch differ only in its cell. Drawing from the cells, each as often as it
+    # occurs, is the same bootstrap and needs no table of N rows.
+    if groups is None or number_of_groups(groups, len(cells)) == len(cells):
+        each = np.bincount(cells, minlength=size)
+        return resampled_rows(sparse.eye_array(size, format="csr"), each, draws, seed)
+    names, group = np.unique(groups, return_inverse=True)
+    table = sparse.coo_array((np.ones(len(cells)), (group, cells)), shape=(len(names), size))
+    return resampled_rows(table.tocsr(), None, draws, seed)
 
 
 def resampled_rows(
@@ -305,18 +312,3 @@ def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Quotient of counts; NaN for 0 / 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-
-
-def _kinds(
-    cells: np.ndarray, size: int, groups: np.ndarray | None
-) -> tuple[sparse.csr_array, np.ndarray]:
-    # Groups of one patch differ only in its cell. Drawing from the cells, each as often as it
-    # occurs, is the same bootstrap and needs no table of N rows.
-    if groups is not None:
-        names, group = np.unique(groups, return_inverse=True)
-        if len(names) < len(cells):
-            table = sparse.coo_array(
-                (np.ones(len(cells)), (group, cells)), shape=(len(names), size)
-            )
-            return table.tocsr(), np.ones(len(names), dtype=np.int64)
-    return sparse.eye_array(size, format="csr"), np.bincount(cells, minlength=size)

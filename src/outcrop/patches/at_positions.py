@@ -17,7 +17,7 @@ from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.cut_volume import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.palette import given_colours
 from outcrop.patches.patchset import Column, PatchSet, check_output
-from outcrop.patches.positions import Positions, Source, fitting, in_slice, volume_positions
+from outcrop.patches.positions import Positions, Source, fitting, volume_positions
 from outcrop.patches.samples import (
     check_numbers,
     common_crs,
@@ -26,7 +26,15 @@ from outcrop.patches.samples import (
     positions_of,
     with_data,
 )
-from outcrop.patches.table import Centres, Table, centres_by_lines, found, names_lines, read_table
+from outcrop.patches.table import (
+    Centres,
+    Table,
+    by_slice,
+    centres_by_lines,
+    found,
+    names_lines,
+    read_table,
+)
 from outcrop.sources.class_raster import names_of_values
 from outcrop.sources.collections.collection import band_names
 from outcrop.sources.kinds import are_volumes, open_all_scenes, open_all_volumes, reject_options
@@ -232,8 +240,8 @@ def _centres_by_index(
 ) -> Centres:
     """Centre pixels by index, row and column; all patches lie inside their slices."""
     index = table.numbers("index")
-    every, shape = np.arange(len(table)), np.array([volume.shape for volume in volumes])[source]
-    length = shape[every, axis]
+    shape = np.array([volume.shape for volume in volumes])[source].T
+    length, *plane = by_slice(shape, axis)
     table.refuse(
         (index < 0) | (index >= length),
         lambda i: (
@@ -241,8 +249,6 @@ def _centres_by_index(
             f"use one of 0 to {length[i] - 1}"
         ),
     )
-    down, right = np.array([in_slice(across) for across in range(3)])[axis].T
-    plane = shape[every, down], shape[every, right]
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
     return Centres(index, row, column, np.ones(len(table), bool))
 
@@ -296,7 +302,7 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
 
 
 def _centres(
-    table: Table, titles: Sequence[str], plane: tuple[np.ndarray, ...], size: int
+    table: Table, titles: Sequence[str], plane: Sequence[np.ndarray], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of the centre pixels of patches inside their sources.
 

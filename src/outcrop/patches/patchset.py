@@ -272,10 +272,7 @@ class PatchSet:
         import xarray as xr
 
         along = {
-            name: (
-                "patch",
-                np.asarray(values, str) if np.asarray(values).dtype == object else values,
-            )
+            name: ("patch", values.astype(str) if values.dtype == object else values)
             for name, values in self._columns().items()
         }
         # The dimensions of an image have these names.

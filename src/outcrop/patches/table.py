@@ -256,15 +256,23 @@ def centres_by_lines(
             f"{table.path}: {int(between.sum())} of {len(table)} rows lie between two samples; the "
             "nearest sample is used"
         )
-    every = np.arange(len(table))
-    down, right = np.array([in_slice(across) for across in range(3)])[axis].T
-    row, column = voxel[down, every], voxel[right, every]
-    shape = np.array([volume.shape for volume in volumes])[source]
+    index, row, column = by_slice(voxel, axis)
+    shape = np.array([volume.shape for volume in volumes])[source].T
     inside = np.ones(len(table), bool)
-    for at, length in ((row, shape[every, down]), (column, shape[every, right])):
+    for at, length in zip((row, column), by_slice(shape, axis)[1:], strict=True):
         first = upper_left(at, size)
         inside &= (first >= 0) & (first + size <= length)
-    return Centres(voxel[axis, every], row, column, inside)
+    return Centres(index, row, column, inside)
+
+
+def by_slice(of_axes: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Values along the axes 0, 1 and 2, `3 × N`, as values across slices, down and right: `3 × N`.
+
+    Args:
+        axis: int, `N`, axis perpendicular to each slice.
+    """
+    order = np.array([(across, *in_slice(across)) for across in range(3)])[axis].T
+    return np.take_along_axis(of_axes, order, axis=0)
 
 
 def _key(name: str) -> str:

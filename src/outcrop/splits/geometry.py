@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions, Source
+from outcrop.patches.positions import Positions, Rows, Source
 from outcrop.sources.metric import metric_system_near
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION
 
@@ -226,7 +226,7 @@ def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.nda
 
 
 @dataclass(frozen=True)
-class PredictionPoints:
+class PredictionPoints(Rows):
     """M pixels that a map predicts.
 
     Attributes:
@@ -238,13 +238,6 @@ class PredictionPoints:
     source: np.ndarray
     pixel: np.ndarray
     at: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: np.ndarray) -> PredictionPoints:
-        """Some of the points, by index or mask."""
-        return PredictionPoints(self.source[index], self.pixel[index], self.at[index])
 
 
 def prediction_points(
