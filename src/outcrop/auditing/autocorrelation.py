@@ -99,16 +99,14 @@ def measure_autocorrelation(
     """Estimate the variograms of a patch set's pixels and labels.
 
     The estimate depends on the size of the area. In an area shorter than about five ranges the
-    range may be wrong by half.
+    range may be wrong by half. There is no estimate (None) without positions, or with fewer than
+    twenty patches or distinct positions.
 
     Args:
         opened: sources of the patches, to draw pixels from; without them pixels are drawn from the
             patches.
         seed: random seed of the draws.
         draws: number of draws, of about 1500 pixels each.
-
-    Returns:
-        None without positions, or with fewer than twenty patches or distinct positions.
     """
     if patches.positions is None or len(patches) < FEWEST:
         return None
@@ -141,14 +139,12 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
 
     The residual of a patch is one minus the predicted probability of its class. The model is a
     forest of twenty extremely randomised trees on features, cross-validated in five random folds
-    of at most 2000 patches. Blocks should be larger than the range of the residuals.
+    of at most 2000 patches. Blocks should be larger than the range of the residuals. There is no
+    estimate (None) without positions, with fewer than twenty patches or distinct positions, or with
+    a single class.
 
     Args:
         features: `N × F`, of the patches.
-
-    Returns:
-        None without positions, with fewer than twenty patches or distinct positions, or with a
-        single class.
     """
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -217,7 +213,7 @@ class Blocks:
 def advise_blocks(
     patches: PatchSet, ranges: np.ndarray | None = None, least: float = 0.0, seed: int = 0
 ) -> Blocks | None:
-    """Blocks and a buffer for a range of autocorrelation, tested on the patches.
+    """Blocks and a buffer for a range of autocorrelation, tested on the patches; None if none fit.
 
     Blocks are not smaller than the range, and centres of patches of different sides are further
     apart than the range: Roberts et al. (2017), Cross-validation strategies for data with temporal,
@@ -234,9 +230,6 @@ def advise_blocks(
         ranges: float64, 3, range along axes 0, 1 and 2 in the patch set's unit
             (`Autocorrelation.ranges`); NaN or None if unknown.
         least: smallest buffer that separates slices that look the same.
-
-    Returns:
-        None if no blocks are possible.
     """
     if patches.positions is None or not len(patches):
         return None
@@ -265,16 +258,13 @@ def advise_blocks(
 def lies_between(
     patches: PatchSet, ranges: np.ndarray | None, sources: Sequence[Source] | None = None
 ) -> bool | None:
-    """Whether the area to be mapped lies between the patches, not in a new area.
+    """Whether the area to be mapped lies between the patches, not in a new area; None if unknown.
 
     It does if 90 % of its pixels are no further from a patch than the range.
 
     Args:
         ranges: as in `advise_blocks`.
         sources: scenes or volumes to be mapped; those of the patches by default.
-
-    Returns:
-        None if it is unknown.
     """
     if patches.positions is None or not patches.sources or ranges is None:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,14 +107,11 @@ def label_changes(labels: np.ndarray) -> tuple[int, float, float]:
 
 
 def gathered_classes(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Classes that are almost absent from, or almost all in, the first or the last fifth.
+    """Indices of classes that are almost absent from, or almost all in, the first or last fifth.
 
     Almost absent: less than a tenth of the number in random order. Almost all: nine tenths of the
     class. Classes with fewer than ten patches are left out. There are none if the number of changes
     may be random (`label_changes`: less than 6 standard deviations).
-
-    Returns:
-        int, indices of the classes.
     """
     end, counts = round(_END * len(labels)), np.bincount(labels, minlength=classes)
     found = np.zeros(classes, bool)
@@ -249,24 +245,16 @@ class NamesCheck(Check):
     def run(self, context: Context) -> list[Finding]:
         """One note for each kind of problem."""
         names, counts = context.patches.classes, context.patches.counts
+        unnamed = [f"{k}" for k, name in enumerate(names) if not name.strip()]
+        one_hot = [name for name in names if _ONE_HOT.fullmatch(name)]
+        plain = [" ".join(name.split()).casefold() for name in names]
+        alike = [name for name, one in zip(names, plain, strict=True) if plain.count(one) > 1]
         unused = [name for name, count in zip(names, counts, strict=True) if not count]
-        plain = Counter(" ".join(name.split()).casefold() for name in names)
+        separate = "save the index of the class (argmax), and the names separately"
         problems = (
-            (
-                [f"{k}" for k, name in enumerate(names) if not name.strip()],
-                "there is no name for class",
-                "give it a name",
-            ),
-            (
-                [name for name in names if _ONE_HOT.fullmatch(name)],
-                "class names look like one-hot rows:",
-                "save the index of the class (argmax), and the names separately",
-            ),
-            (
-                [name for name in names if plain[" ".join(name.split()).casefold()] > 1],
-                "class names differ only in spaces or case:",
-                "make them one class",
-            ),
+            (unnamed, "there is no name for class", "give it a name"),
+            (one_hot, "class names look like one-hot rows:", separate),
+            (alike, "class names differ only in spaces or case:", "make them one class"),
             (unused, "there are no patches of class", "leave it out, or label some patches of it"),
         )
         return [

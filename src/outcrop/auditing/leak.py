@@ -119,14 +119,11 @@ def measure_leak(
     patches of a single split are held out in parts (`random_counterparts`). Training sides are
     equally large under both. Classes without training patches in a spatial fold are left out of
     both scores, because that is another error than a leak. Intervals resample whole spatial groups
-    (`outcrop.metrics.gaps.leak_gap`).
+    (`outcrop.metrics.gaps.leak_gap`). If no split can be compared with a random one, it is None.
 
     Args:
         spatial: a single spatial split, or all folds.
         parts: number of parts of a single split.
-
-    Returns:
-        None if no split can be compared with a random one.
     """
     if not spatial:
         return None

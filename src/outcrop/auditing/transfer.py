@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,7 @@ class TransferCheck(Check):
             biases = {}
             if of_forest:
                 biases[_FOREST] = of_forest[1].bias(distances.validation, distances.wanted)
-            found.append(_finding("map-features", distances, biases=biases))
+            found.append(_finding("map-features", distances, "", biases, {}))
         return [*found, foreign] if foreign else found
 
 
@@ -257,9 +256,9 @@ def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 def _finding(
     check: str,
     distances: Distances,
-    unit: str = "",
-    biases: Mapping[str, Bias] = MappingProxyType({}),
-    final: Mapping[str, Bias] = MappingProxyType({}),
+    unit: str,
+    biases: Mapping[str, Bias],
+    final: Mapping[str, Bias],
 ) -> Finding:
     """The finding for space, or for feature space if there is no unit.
 

@@ -182,18 +182,15 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int) -> list[Draw]:
 def draw_from_sources(
     patches: PatchSet, opened: Sources, seed: int, draws: int, axis: int | None = None
 ) -> list[Draw]:
-    """Random pixels of scenes or volumes: 64 pixels of each of 24 random windows in each draw.
+    """As `draw_from_patches`, for scenes or volumes: 64 pixels of each of 24 windows in each draw.
 
-    Windows of scenes are squares of 64 pixels. Windows of volumes are beams along one axis, 2
+    Random windows of scenes are squares of 64 pixels. Those of volumes are beams along one axis, 2
     voxels wide. Every second beam is as long as the volume and the others are 16 voxels long. So
     pairs of voxels have all distances, from neighbours to the length of the volume.
 
     Args:
         opened: sources of the patches, opened.
         axis: axis along which beams run in volumes.
-
-    Returns:
-        As `draw_from_patches`.
     """
     rng = np.random.default_rng(seed)
     size = np.array([np.prod(source.shape, dtype=float) for source in patches.sources])

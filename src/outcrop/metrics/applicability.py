@@ -149,7 +149,8 @@ def learn_area(
     if len(held_out):
         apart = Nearest(standard).distance(_standardised(held_out, mean, std, share))
     elif folds:
-        apart = _to_other_folds(standard, folds)
+        each = [Nearest(standard[train]).distance(standard[held]) for train, held in folds]
+        apart = torch.cat(each)
     else:
         apart = _to_other_groups(standard, groups)
     held = apart / (distance or 1.0)
@@ -242,11 +243,6 @@ def _shares(weights: np.ndarray | None, channels: int) -> Tensor:
         return torch.ones(channels)
     share = np.nan_to_num(weights).clip(0)
     return torch.from_numpy(share / share.max()).float() if share.any() else torch.ones(channels)
-
-
-def _to_other_folds(points: Tensor, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
-    """The distance of each held-out point to the nearest that its fold trains on, by fold."""
-    return torch.cat([Nearest(points[train]).distance(points[held]) for train, held in folds])
 
 
 def _to_other_groups(points: Tensor, groups: np.ndarray) -> Tensor:

@@ -229,13 +229,13 @@ def _variance(draws: np.ndarray, support: Support) -> float:
 def resampled_counts(
     cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """Number of patches in each cell, in bootstrap samples of whole groups (cluster bootstrap).
+    """Patches in each cell in bootstrap samples of whole groups: float64, `draws × size`.
 
     Its variance is too small by the factor (G - 1) / G for G groups, which `interval_of_share` and
     `interval_of_difference` correct.
 
     Source: Field and Welsh (2007), Bootstrapping clustered data, Journal of the Royal
-    Statistical Society B 69, 369-390.
+    Statistical Society B 69, 369-390 (cluster bootstrap).
 
     Args:
         cells: int, `N`, cell of each patch, 0 to `size - 1`.
@@ -243,9 +243,6 @@ def resampled_counts(
         groups: `N`, group of each patch; None: patches are independent.
         draws: number of bootstrap samples.
         seed: random seed.
-
-    Returns:
-        float64, `draws × size`.
     """
     # Groups of one patch differ only in its cell. Drawing from the cells, each as often as it
     # occurs, is the same bootstrap and needs no table of N rows.
@@ -260,15 +257,12 @@ def resampled_counts(
 def resampled_rows(
     rows: np.ndarray | sparse.csr_array, multiplicity: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
-    """Sums over the rows of a table in bootstrap samples of rows.
+    """Sums over the rows of a table in bootstrap samples of rows: float64, `draws × size`.
 
     Args:
         rows: `G × size`, counts of each group in each cell.
         multiplicity: int, `G`, number of groups with the same row; None: 1 each.
         draws: number of bootstrap samples, each with the given number of groups.
-
-    Returns:
-        float64, `draws × size`.
     """
     if multiplicity is None:
         multiplicity = np.ones(rows.shape[0], dtype=np.int64)

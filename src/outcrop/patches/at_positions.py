@@ -217,17 +217,15 @@ def _in_volumes(
     )
     for number, across in np.unique(np.stack([source, axis]), axis=1).T:
         check_size(volumes[number], int(across), size)
-    centres = (centres_by_lines if names_lines(table, volumes) else _centres_by_index)(
-        table, volumes, source, axis, size
-    )
-    index, row, column = centres.index, centres.row, centres.column
+    centres = centres_by_lines if names_lines(table, volumes) else _centres_by_index
+    index, row, column, inside = centres(table, volumes, source, axis, size)
     repeated = _repeated(table, labels, source, axis, index, row, column)
     at = volume_positions(source, axis, index, row, column, size)
     return _Rows(
         positions=at,
         repeated=repeated,
         valid=with_samples(volumes, at),
-        inside=centres.inside,
+        inside=inside,
         dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
         sources=tuple(map(Source.of, volumes)),
@@ -250,7 +248,7 @@ def _centres_by_index(
         ),
     )
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
-    return Centres(index, row, column, np.ones(len(table), bool))
+    return index, row, column, np.ones(len(table), bool)
 
 
 def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Rows:

@@ -161,14 +161,11 @@ def _find_voxels(
     strides: tuple[int, int],
     found: _Found,
 ) -> set[float]:
-    """Find the labelled voxels of a volume that have complete patches.
+    """Find the labelled voxels of a volume that have complete patches; return its labels except 0.
 
     Args:
         number: index of the volume.
         strides: stride between slices, and between rows and columns.
-
-    Returns:
-        All labels in the layer except 0.
 
     Raises:
         OutcropError: a label is not an integer, or is below 0.

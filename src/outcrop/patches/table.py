@@ -179,20 +179,9 @@ def _read_csv(path: Path) -> Any:
 # Lines and samples
 
 
-@dataclass(frozen=True)
-class Centres:
-    """Centre pixels of N patches in slices of volumes.
-
-    Attributes:
-        index: int, slices.
-        row, column: int, centre pixels.
-        inside: bool, whether the patch lies inside its slice.
-    """
-
-    index: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    inside: np.ndarray
+Centres = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Slice, row and column of the centre pixels of N patches of volumes, int; and whether the patch
+lies inside its slice, bool."""
 
 
 def names_lines(table: Table, volumes: Sequence[Volume]) -> bool:
@@ -262,7 +251,7 @@ def centres_by_lines(
     for at, length in zip((row, column), by_slice(shape, axis)[1:], strict=True):
         first = upper_left(at, size)
         inside &= (first >= 0) & (first + size <= length)
-    return Centres(index, row, column, inside)
+    return index, row, column, inside
 
 
 def by_slice(of_axes: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -80,9 +80,9 @@ class Splitter(ABC):
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """For each fold the mask of its validation patches: bool, `N`."""
 
-    @abstractmethod
     def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """Spatial group of each patch: int64, `N` (`Split.groups`)."""
+        """Spatial group of each patch: int64, `N` (`Split.groups`); by default `spatial_groups`."""
+        return spatial_groups(patches)
 
     def masks_and_groups(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
         """`validation_masks` and `groups_of`, for splitters that compute both at once."""
@@ -231,10 +231,6 @@ class SpatialSplit(Splitter):
         super().__post_init__()
         if not self.buffer >= 0:
             raise OutcropError("`buffer`", f"must be 0 or more, not {self.buffer:g}")
-
-    def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons, or what replaces them (`spatial_groups`)."""
-        return spatial_groups(patches)
 
     def with_buffer(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """The sides, int8, `N`, with the patches between them moved to the buffer."""

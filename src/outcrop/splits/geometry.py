@@ -41,15 +41,12 @@ def coordinates(positions: Positions) -> np.ndarray:
 def pixel_coordinates(
     source: Source, number: int, pixel: np.ndarray, crs: str | None
 ) -> np.ndarray:
-    """Coordinates of pixels of a source, in the system of `coordinates`.
+    """Coordinates of pixels of a source, as `coordinates`: float64, `M × 2` or `M × 3`.
 
     Args:
         number: index of the source in the patch set.
         pixel: `M × 2` rows and columns of a scene, or `M × 3` voxels of a volume.
         crs: metric system of the source (`PatchSet.crs_of`).
-
-    Returns:
-        float64, `M × 2` or `M × 3`.
     """
     if source.transform is None:
         return pixel + np.array([0, 0, _VOLUME_OFFSET]) * number
@@ -96,16 +93,14 @@ def nearest_other(at: np.ndarray) -> np.ndarray:
 
 
 def blocks(positions: Positions, block: float) -> np.ndarray:
-    """Block of each patch; all patches of a labelled polygon are in the same block.
+    """Block of each patch: int64, `N`, numbered from 0 without gaps.
 
     Blocks are the squares of a grid through the origin of a scene's coordinates, or the cubes of a
-    grid through the corner of each volume. A polygon belongs to the block with most of its patches.
+    grid through the corner of each volume. A labelled polygon belongs as a whole to the block with
+    most of its patches.
 
     Args:
         block: side of a block in the unit of the positions.
-
-    Returns:
-        int64, `N`, numbered from 0 without gaps.
     """
     cells = np.floor(from_corner(positions)[:, ::-1] / block)
     cells = np.column_stack([cells, volume_of(positions)])
@@ -201,7 +196,7 @@ def _by_volume_and_axis(positions: Positions) -> Iterator[tuple[int, np.ndarray]
 
 
 def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.ndarray:
-    """Move patches to the buffer until no two sides are closer than `buffer`.
+    """The sides, int8, `N`, after patches move to the buffer until no two sides are too close.
 
     If a polygon has patches on several sides, only the side with most of them keeps its patches.
     Then patches that are too near to another side are moved: the training patch of a pair of
@@ -209,10 +204,8 @@ def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.nda
 
     Args:
         sides: int8, `N`, index into `outcrop.splits.SIDES`.
-        buffer: distance between the extents of patches, in the unit of the positions.
-
-    Returns:
-        The new sides, int8, `N`.
+        buffer: least distance between the extents of patches of different sides, in the unit of
+            the positions.
     """
     sides = np.where(sides == most_common(sides, positions.polygon), sides, BUFFER).astype(np.int8)
     for side, kept in ((VALIDATION, (TEST,)), (TRAIN, (VALIDATION, TEST))):

@@ -21,7 +21,6 @@ from outcrop.splits.base import (
     check_folds,
     masks_of,
     positions_of,
-    spatial_groups,
     stratified_masks,
 )
 from outcrop.splits.folds import untrained_classes
@@ -66,10 +65,6 @@ class RandomSplit(Splitter):
             ):
                 mask[held_out] = True
         return list(masks)
-
-    def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons, or what replaces them (`spatial_groups`)."""
-        return spatial_groups(patches)
 
 
 @dataclass(frozen=True, kw_only=True)
