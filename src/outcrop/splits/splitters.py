@@ -161,11 +161,8 @@ class SlabSplit(SpatialSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_axis(self.axis, "`axis`")
-        for name, number, least in (
-            ("thickness", self.thickness, 1),
-            ("n_splits", self.n_splits, 2),
-        ):
-            if not number >= least:
+        for name, least in (("thickness", 1), ("n_splits", 2)):
+            if not (number := getattr(self, name)) >= least:
                 raise OutcropError(f"`{name}`", f"must be at least {least}, not {number}")
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
