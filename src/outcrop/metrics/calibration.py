@@ -105,10 +105,8 @@ def reliability(
     (m - 1)/B, left out, to m/B.
 
     Args:
-        truth: int, `N`.
-        probabilities: float, `N × K`; rows sum to 1.
+        truth, probabilities, groups: as in `calibrate`.
         bins: number of bins B.
-        groups: `N`, spatial block of each patch; None: patches are independent.
 
     Raises:
         OutcropError: no patches.

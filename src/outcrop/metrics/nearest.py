@@ -60,18 +60,13 @@ class Nearest:
         away = (points - self._centres[member]).norm(dim=1)
         zeros = torch.zeros(len(sizes), device=points.device)
         self._radii = zeros.scatter_reduce(0, member, away, "amax")
-        self._balls = []
+        self._balls, only = [], []
         for index in member.argsort().split(sizes.tolist()):
             its, of = points[index], None if groups is None else groups[index]
             self._balls.append(_Ball(index, its.T.contiguous(), its.square().sum(dim=1), of))
+            only.append(-1 if of is None or len(of.unique()) > 1 else int(of[0]))
         # The group of balls that hold one group alone, and -1 for all others.
-        self._only = torch.tensor(
-            [
-                -1 if ball.groups is None or len(ball.groups.unique()) > 1 else int(ball.groups[0])
-                for ball in self._balls
-            ],
-            device=points.device,
-        )
+        self._only = torch.tensor(only, device=points.device)
         self._rows = max(1, min(_ROWS, _VALUES // max(len(sizes), int(sizes.max()))))
 
     def distance(self, queries: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -154,15 +149,11 @@ def _clusters(points: Tensor, number: int) -> Tensor:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)
     some = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:number]
     centres = points[some]
+    parts = points.split(_ROWS)
     for _ in range(_ROUNDS):
         squares = centres.square().sum(dim=1)
-        member = torch.cat(
-            [
-                torch.addmm(squares, part, centres.T, alpha=-2).argmin(dim=1)
-                for part in points.split(_ROWS)
-            ]
-        )
-        member = member.unique(return_inverse=True)[1]
+        nearest = [torch.addmm(squares, part, centres.T, alpha=-2).argmin(dim=1) for part in parts]
+        member = torch.cat(nearest).unique(return_inverse=True)[1]
         sizes = torch.bincount(member)
         sums = torch.zeros(len(sizes), points.shape[1]).index_add_(0, member, points)
         centres = sums / sizes[:, None]

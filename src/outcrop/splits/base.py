@@ -109,9 +109,7 @@ class Splitter(ABC):
         name = type(self).__name__
         patches = as_patches(X, y, groups, self)
         check_any(patches, name)
-        folds = [
-            self.with_buffer(patches, sides_of_fold([mask], 0)) for mask in self._masks(patches)
-        ]
+        folds = self._sides(patches, self._masks(patches))
         for number, sides in enumerate(folds):
             for side, word in ((TRAIN, "training"), (VALIDATION, "validation")):
                 if not (sides == side).any():
@@ -136,6 +134,13 @@ class Splitter(ABC):
         if not masks:
             raise OutcropError(type(self).__name__, f"no fold leaves validation patches; {REMEDY}")
         return masks
+
+    def _sides(
+        self, patches: PatchSet, masks: list[np.ndarray], test: bool = False
+    ) -> list[np.ndarray]:
+        """The sides of each fold, with the buffer (`sides_of_fold`)."""
+        each = (sides_of_fold(masks, fold, test) for fold in range(len(masks)))
+        return [self.with_buffer(patches, sides) for sides in each]
 
     def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold is for validation and the others are for training.

@@ -21,7 +21,7 @@ from outcrop.splits.base import (
     stratified_masks,
 )
 from outcrop.splits.geometry import coordinates, nearest, nearest_other, prediction_points
-from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes, sides_of_fold
+from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes
 
 _LARGEST_FOLD = 0.5
 _CANDIDATES = 100
@@ -105,7 +105,7 @@ class MatchingSplit(SpatialSplit):
         found: dict[int, float] = {}
         best = None
         for one in self._assignments(patches, layout):
-            folds = self._sides(patches, one)
+            folds = self._sides(patches, masks_of(one.fold, self.n_splits))
             w = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
             if one.clusters is not None:
                 found[one.clusters] = w
@@ -138,7 +138,7 @@ class MatchingSplit(SpatialSplit):
         held_out = (VALIDATION, TEST) if test else (VALIDATION,)
         tried, least, enough = [], np.inf, 0
         for order, one in enumerate(self._assignments(patches, layout)):
-            folds = self._sides(patches, one, test)
+            folds = self._sides(patches, masks_of(one.fold, self.n_splits), test)
             classes = [classes_on_sides(sides, patches.labels) for sides in folds]
             together = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
             if together < least:
@@ -201,14 +201,6 @@ class MatchingSplit(SpatialSplit):
                 "one place contains more than half of the patches; split by blocks, or use fewer "
                 "patches of that place",
             )
-
-    def _sides(self, patches: PatchSet, one: Matching, test: bool = False) -> list[np.ndarray]:
-        """The sides of each fold, with the buffer."""
-        masks = masks_of(one.fold, self.n_splits)
-        return [
-            self.with_buffer(patches, sides_of_fold(masks, number, test))
-            for number in range(self.n_splits)
-        ]
 
     def _wasserstein(
         self, layout: _Layout, folds: Sequence[np.ndarray], side: int, wanted: np.ndarray

@@ -25,7 +25,7 @@ from outcrop.splits.base import (
 )
 from outcrop.splits.folds import untrained_classes
 from outcrop.splits.geometry import blocks, from_corner, volume_of
-from outcrop.splits.split import SIDES, sides_of_fold
+from outcrop.splits.split import SIDES
 
 _ATTEMPTS, _QUICK = 8, 20_000
 
@@ -124,7 +124,7 @@ class BlockSplit(SpatialSplit):
         best, fewest = [], len(patches) * self.n_splits
         for seed in range(self.random_state, self.random_state + attempts):
             masks = stratified_masks(patches, groups, self.n_splits, seed % (1 << 32))
-            sides = [self.with_buffer(patches, sides_of_fold([mask], 0)) for mask in masks]
+            sides = self._sides(patches, masks)
             untrained = sum(len(untrained_classes(one, patches.labels)) for one in sides)
             if untrained < fewest:
                 best, fewest = masks, untrained
