@@ -108,21 +108,13 @@ def cut_at_positions(
         sources: scenes, or volumes.
         positions: CSV file, or Parquet file if the name ends in .parquet.
         column: name of the class column.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            centre.
+        size, reading, colours, per_class, seed, output, overwrite: as in `outcrop.cut`.
         axis: axis perpendicular to all slices, from 0, for a table without that column.
         bands: bands of scenes to use, by number from 1 or by name.
-        reading: how scenes are read: resolution, physical or raw values, masks.
         crs: coordinate reference system of scenes that have none.
         keep: additional columns of the table to keep, for example to split by.
         classes: names for the whole numbers in the class column, in ascending order, or each as
             `VALUE=NAME`. Default: the values are the names.
-        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
-            NAME=COLOUR.
-        per_class: largest number of patches per class, drawn at random.
-        seed: random seed for `per_class`.
-        output: folder for the patch set; without it the patches are kept in memory.
-        overwrite: whether `output` may exist.
 
     Returns:
         The patches in the order of the table. Patches of volumes have the band "grey".

@@ -57,20 +57,12 @@ def cut_volume(
             lines, samples or slices, the labels are brought into the order of their volume
             (`outcrop.sources.volumes.matching.align_labels`).
         axis: axis that the slices are perpendicular to, from 0.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            centre.
+        size, per_class, colours, seed, output, overwrite: as in `outcrop.cut`.
         stride: use only the voxels on every `stride`-th row and column of a slice.
         slice_stride: use only every `slice_stride`-th slice.
-        per_class: largest number of patches per class, drawn at random.
         classes: names for the labels, in ascending order. By default they are read from a JSON
             file with the name of the label file, which has a list of the names of labels 1, 2, ...
             (as written by `outcrop synthetic cube`). Without that file they are "class 1", ...
-        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
-            NAME=COLOUR.
-        seed: random seed for `per_class`.
-        output: folder for the patch set, which is written slab by slab; without it the patches are
-            kept in memory.
-        overwrite: whether `output` may exist.
 
     Returns:
         The patches in the order of volumes, slices, rows and columns, with the band "grey".
