@@ -151,7 +151,7 @@ def audit(
 
 def run_check(check: type[Check], context: Context) -> list[Finding]:
     """The findings of one check; none if the context lacks what it needs."""
-    return [] if any(map(context.lacks, check.needs)) else check().run(context)
+    return [] if any(map(context.lacks, check.needs)) else list(check().run(context))
 
 
 def _checks() -> list[type[Check]]:

@@ -7,7 +7,7 @@ CONTRIBUTING.md has an example.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -156,7 +156,7 @@ class Check(ABC):
             CHECKS.append(cls)
 
     @abstractmethod
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterable[Finding]:
         """What the check finds, in the order of the report."""
 
 

@@ -28,28 +28,25 @@ class DuplicatesCheck(Check):
 
     name, needs, rank = _NAME, ("images",), 70
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Conflicting labels, copies across sides, copies within sides, similar patches."""
         patches, split, flat = context.patches, context.split, context.pixels.flat
         exact = exact_copies(patches, flat)
         kept = np.setdiff1d(np.flatnonzero(~flat), exact.second)
         near = near_copies(patches, kept, context.seed)
         pairs = exact + near.pairs
-        similar = list(_similar(patches, split, near.alike))
-        if not len(pairs):
-            return similar
         clusters = pairs.clusters(len(patches))
         across = [one for one in clusters if split is not None and _crosses(split, one)]
         within = [one for one in clusters if split is None or not _crosses(split, one)]
         searched = {"exact copies": len(exact), "near pairs": len(near.pairs)}
         if len(near.asked) < len(kept):
             searched["patches held against all"] = len(near.asked)
-        found = list(_conflicts(patches, pairs))
+        yield from _conflicts(patches, pairs)
         if split is not None and across:
-            found.append(_across(split, across, exact, searched))
+            yield _across(split, across, exact, searched)
         if within:
-            found.append(_within(patches, split, within, searched))
-        return found + similar
+            yield _within(patches, split, within, searched)
+        yield from _similar(patches, split, near.alike)
 
 
 class OverlapsCheck(Check):
@@ -60,14 +57,14 @@ class OverlapsCheck(Check):
 
     name, needs, rank = "overlaps", ("images",), 80
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """At most one finding."""
         patches, split = context.patches, context.split
         if patches.positions is not None:
-            return []
+            return
         found = overlapping(patches, np.flatnonzero(~context.pixels.flat), context.seed)
         if not len(found.pairs):
-            return []
+            return
         both = np.concatenate([found.pairs.first, found.pairs.second])
         number = int(np.isin(found.asked, both).sum())
         crossing = _crossing(split, found.pairs)
@@ -83,23 +80,21 @@ class OverlapsCheck(Check):
         )
         if across:
             title += f"; {plural(across, 'pair')} across sides"
-        return [
-            Finding(
-                self.name,
-                "critical" if across else "warning",
-                title,
-                "find their positions with `outcrop locate`, then use a spatial split",
-                {
-                    "asked": len(found.asked),
-                    "overlapping": number,
-                    "pairs": len(found.pairs),
-                    "pairs across sides": across,
-                    "median shift": apart,
-                    **_sizes(clusters),
-                },
-                _pairs_shown(found.pairs, crossing),
-            )
-        ]
+        yield Finding(
+            self.name,
+            "critical" if across else "warning",
+            title,
+            "find their positions with `outcrop locate`, then use a spatial split",
+            {
+                "asked": len(found.asked),
+                "overlapping": number,
+                "pairs": len(found.pairs),
+                "pairs across sides": across,
+                "median shift": apart,
+                **_sizes(clusters),
+            },
+            _pairs_shown(found.pairs, crossing),
+        )
 
 
 def _similar(patches: PatchSet, split: Split | None, pairs: Pairs) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +146,7 @@ class BalanceCheck(Check):
 
     name, rank = "balance", 20
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Rare classes first, then the balance."""
         patches = context.patches
         counts, classes = patches.counts, len(patches.classes)
@@ -156,36 +157,31 @@ class BalanceCheck(Check):
             number = plural(len(patches), "patch", "patches")
             title = f"{number} of {classes} classes: fewer patches than classes"
             remedy = "label more patches, or use fewer classes"
-            return [Finding(self.name, "critical", title, remedy, numbers)]
-        found = []
+            yield Finding(self.name, "critical", title, remedy, numbers)
+            return
         few = [k for k in np.flatnonzero(counts < _FEW) if counts[k]]
         if few:
-            found.append(
-                Finding(
-                    self.name,
-                    "warning",
-                    f"{listed([patches.classes[k] for k in few])} "
-                    f"{'has' if len(few) == 1 else 'have'} fewer than {_FEW} patches",
-                    "label more patches of these classes, or leave the classes out",
-                    {"few": {patches.classes[k]: int(counts[k]) for k in few}},
-                    tuple(tuple(np.flatnonzero(patches.labels == k).tolist()) for k in few),
-                )
+            yield Finding(
+                self.name,
+                "warning",
+                f"{listed([patches.classes[k] for k in few])} "
+                f"{'has' if len(few) == 1 else 'have'} fewer than {_FEW} patches",
+                "label more patches of these classes, or leave the classes out",
+                {"few": {patches.classes[k]: int(counts[k]) for k in few}},
+                tuple(tuple(np.flatnonzero(patches.labels == k).tolist()) for k in few),
             )
         uneven = present.max() / present.min()
         span = f"{present.min():,}" + (f" to {present.max():,}" if uneven > 1 else "")
-        found.append(
-            Finding(
-                self.name,
-                "warning" if uneven >= _UNEVEN else "note",
-                f"{span} patches per class; predicting '{patches.classes[largest]}' for every "
-                f"patch is correct for {share(counts[largest] / len(patches))}",
-                "use balanced accuracy, and sample rare classes more often"
-                if uneven >= _UNEVEN
-                else "",
-                numbers | {"largest over smallest": float(uneven)},
-            )
+        yield Finding(
+            self.name,
+            "warning" if uneven >= _UNEVEN else "note",
+            f"{span} patches per class; predicting '{patches.classes[largest]}' for every "
+            f"patch is correct for {share(counts[largest] / len(patches))}",
+            "use balanced accuracy, and sample rare classes more often"
+            if uneven >= _UNEVEN
+            else "",
+            numbers | {"largest over smallest": float(uneven)},
         )
-        return found
 
 
 class SidesCheck(Check):
@@ -198,23 +194,20 @@ class SidesCheck(Check):
 
     name, needs, rank = "sides", ("split",), 21
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Empty sides, or else the classes that each side lacks."""
         patches, split = context.patches, context.split
         assert split is not None
         table = split.counts(patches.labels, len(patches.classes))
-        found = [
-            Finding(
-                self.name,
-                "critical",
+        empty = [side for side in (TRAIN, VALIDATION) if not table[side].any()]
+        for side in empty:
+            title, remedy = (
                 f"the {_word(side)} side is empty",
                 "make a new split with `outcrop split`",
             )
-            for side in (TRAIN, VALIDATION)
-            if not table[side].any()
-        ]
-        if found:
-            return found
+            yield Finding(self.name, "critical", title, remedy)
+        if empty:
+            return
         groups = np.array(
             [len(np.unique(split.groups[patches.labels == k])) for k in range(len(patches.classes))]
         )
@@ -233,8 +226,7 @@ class SidesCheck(Check):
                     remedy = "label more places of this class"
                 severity: Severity = "critical" if side == TRAIN or not alone else "warning"
                 numbers = {"side": SIDES[side], "classes": names}
-                found.append(Finding(self.name, severity, title, remedy, numbers))
-        return found
+                yield Finding(self.name, severity, title, remedy, numbers)
 
 
 class NamesCheck(Check):
@@ -301,16 +293,16 @@ class ConflictsCheck(Check):
 
     name, needs, rank = "conflicts", ("positions",), 130
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """At most one finding."""
         patches, autocorrelation = context.patches, context.autocorrelation
         assert patches.positions is not None
         if len(patches) <= NEIGHBOURS:
-            return []
+            return
         reach = np.nan if autocorrelation is None else autocorrelation.range
         near = neighbourhoods(patches, float(np.fmax(reach, largest_extent(patches.positions))))
         if not len(near.index):
-            return []
+            return
         # Patches by class and number of disagreeing neighbours: int64, `K × (k + 1)`.
         table = np.zeros((len(patches.classes), NEIGHBOURS + 1), np.int64)
         np.add.at(table, (patches.labels[near.index], near.against), 1)
@@ -318,7 +310,7 @@ class ConflictsCheck(Check):
         alone = (near.against == NEIGHBOURS) & ~scattered[patches.labels[near.index]]
         number, border = int(alone.sum()), int(table[~scattered, -2].sum())
         if not number:
-            return []
+            return
         most = table[~scattered, -2:].sum(axis=1)
         usual = float((most * _usual_share(table[~scattered])).sum() / most.sum())
         significant = binom.sf(number - 1, number + border, usual) < _CHANCE
@@ -330,23 +322,21 @@ class ConflictsCheck(Check):
         )
         order = np.lexsort((near.farthest[alone], -_agreement(near, patches)[alone]))[:_SHOWN]
         groups = np.column_stack([near.index, near.others])[alone][order]
-        return [
-            Finding(
-                check=self.name,
-                severity="warning" if significant else "note",
-                title=title,
-                remedy="inspect these patches and correct their labels" if significant else "",
-                numbers={
-                    "looked at": len(near.index),
-                    "conflicts": number,
-                    "expected at most": due,
-                    "by neighbours against": table.sum(axis=0).tolist(),
-                    "group": f"a patch, and its {NEIGHBOURS} nearest neighbours",
-                    "scattered classes": [patches.classes[k] for k in np.flatnonzero(scattered)],
-                },
-                groups=tuple(map(tuple, groups.tolist())),
-            )
-        ]
+        yield Finding(
+            check=self.name,
+            severity="warning" if significant else "note",
+            title=title,
+            remedy="inspect these patches and correct their labels" if significant else "",
+            numbers={
+                "looked at": len(near.index),
+                "conflicts": number,
+                "expected at most": due,
+                "by neighbours against": table.sum(axis=0).tolist(),
+                "group": f"a patch, and its {NEIGHBOURS} nearest neighbours",
+                "scattered classes": [patches.classes[k] for k in np.flatnonzero(scattered)],
+            },
+            groups=tuple(map(tuple, groups.tolist())),
+        )
 
 
 def neighbourhoods(patches: PatchSet, reach: float) -> Neighbourhood:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,26 +56,26 @@ class DistanceCheck(Check):
 
     name, rank = "distance", 90
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """One finding per side; without a split at most one."""
         patches, split = context.patches, context.split
         if patches.positions is None:
             title = "the positions of the patches are unknown: neighbours may be on different sides"
             remedy = "find them with `outcrop locate`, if the scene or volume is available"
-            return [Finding(self.name, "note", title, remedy)]
+            yield Finding(self.name, "note", title, remedy)
+            return
         remedy = "use a spatial split: `outcrop split --by blocks`"
         if context.blocks is not None:
             remedy = f"use a spatial split, {context.blocks}: {context.blocks.command}"
         rng = np.random.default_rng(context.seed)
         if split is None:
-            return _among_themselves(context, remedy, rng)
-        found = []
+            yield from _among_themselves(context, remedy, rng)
+            return
         for side, word in ((VALIDATION, "validation"), (TEST, "test")):
             held_out = np.flatnonzero(split.sides == side)
             if len(held_out) and len(split.train):
                 some = np.sort(rng.permutation(held_out)[:_SAMPLE])
-                found.append(_between_sides(context, some, split.train, word, remedy))
-        return found
+                yield _between_sides(context, some, split.train, word, remedy)
 
 
 def gaps(

@@ -45,15 +45,13 @@ class IntensityCheck(Check):
 
     name, needs, rank = "intensity", ("images",), 40
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Differences between sides, then between classes, then clipped classes."""
         patches, split, pixels = context.patches, context.split, context.pixels
-        found = [] if split is None else _between_sides(patches, split, pixels)
-        return [
-            *found,
-            *_between_classes(patches, pixels, context.seed),
-            *_clipped(patches, pixels),
-        ]
+        if split is not None:
+            yield from _between_sides(patches, split, pixels)
+        yield from _between_classes(patches, pixels, context.seed)
+        yield from _clipped(patches, pixels)
 
 
 def side_difference(
@@ -281,12 +279,12 @@ class MarksCheck(Check):
 
     name, needs, rank = "marks", ("images",), 50
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """One finding for each class with a mark."""
         patches = context.patches
         sample = _sample(patches, context.seed)
         if len(sample) < 2:
-            return []
+            return
         sums, squares = {k: np.zeros(patches.size) for k in sample}, np.zeros(patches.size)
         for k, images in _by_class(patches, sample):
             sharp = _sharp(images)
@@ -294,14 +292,12 @@ class MarksCheck(Check):
             squares += np.square(sharp).sum(axis=0)
         total, number = sum(sums.values()), sum(map(len, sample.values()))
         spread = np.sqrt(np.maximum(squares / number - np.square(total / number), 1e-12))
-        found = []
         for k, own in sums.items():
             n = len(sample[k])
             mean, rest = own / n, (total - own) / (number - n)
             mask = _stands_out((mean - rest) / spread, mean, rest)
             if mask.any():
-                found.append(_mark(patches, k, mask, sample[k]))
-        return found
+                yield _mark(patches, k, mask, sample[k])
 
 
 def _sharp(images: np.ndarray) -> np.ndarray:
