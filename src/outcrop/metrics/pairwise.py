@@ -173,7 +173,7 @@ class _Measured:
 
 
 def _effective_balanced(counts: np.ndarray) -> float:
-    """Effective number of blocks if all classes have the same weight; 1 if one is in one block."""
+    """Effective number of blocks if classes weigh the same; 1 if a class lies in one block only."""
     if ((counts > 0).sum(axis=0) == 1).any():
         return 1.0
     return effective_groups((counts / np.maximum(counts.sum(axis=0), 1)).sum(axis=1))
