@@ -243,13 +243,9 @@ def _estimate(
 
     def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
         values, errors = _ratios(part, of, squares, n, pixels, held)
-        enough = of[0].sum(axis=0) >= least
-        return [
-            Estimate.of(value, error if known else np.nan, effective)
-            for value, error, known, effective in zip(
-                values, errors, enough, _effective(of[0], n, pixels), strict=True
-            )
-        ]
+        errors = np.where(of[0].sum(axis=0) >= least, errors, np.nan)
+        each = zip(values, errors, _effective(of[0], n, pixels), strict=True)
+        return [Estimate.of(value, error, effective) for value, error, effective in each]
 
     one = slice(0, 1)
     everything = whole[..., one]

@@ -92,17 +92,14 @@ def sample(
         stratum_of[1 : len(plan.classes) + 1] = np.arange(len(plan.classes))
     row, column, stratum = _draw(opened, stratum_of, sizes, wanted, minimum_distance, random)
     x, y = opened.scene.xy(row, column)
-    _write(
-        output,
-        opened.scene.crs,
-        {
-            "stratum": strata[stratum],
-            "stratum_pixels": sizes[stratum],
-            "probability": wanted[stratum] / sizes[stratum],
-            "x": x,
-            "y": y,
-        },
-    )
+    columns = {
+        "stratum": strata[stratum],
+        "stratum_pixels": sizes[stratum],
+        "probability": wanted[stratum] / sizes[stratum],
+        "x": x,
+        "y": y,
+    }
+    _write(output, opened.scene.crs, columns)
     return plan
 
 
@@ -174,10 +171,8 @@ def _draw(
     most = np.maximum(wanted, np.minimum(sizes, _MOST_CANDIDATES))
     tries = wanted if distance <= 0 else np.minimum(2 * wanted, most)
     while True:
-        ranks = [
-            random.choice(size, count, replace=False)
-            for size, count in zip(sizes, tries, strict=True)
-        ]
+        counts = zip(sizes, tries, strict=True)
+        ranks = [random.choice(size, count, replace=False) for size, count in counts]
         row, column = _pixels_at(opened, stratum_of, ranks)
         stratum = np.repeat(np.arange(len(sizes)), tries)
         order = random.permutation(len(row))

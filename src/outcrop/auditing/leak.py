@@ -128,16 +128,13 @@ def measure_leak(
     if not spatial:
         return None
     whole = len(spatial) > 1 and sum(len(one.validation) for one in spatial) == len(patches)
+    random: tuple[Split, ...] = ()
     try:
-        random = (
-            random_folds(patches, Folds(tuple(spatial)), seed).splits
-            if whole
-            else [
-                one
-                for fold, split in enumerate(spatial)
-                for one in random_counterparts(patches, split, parts, seed + fold)
-            ]
-        )
+        if whole:
+            random = random_folds(patches, Folds(tuple(spatial)), seed).splits
+        else:
+            for fold, split in enumerate(spatial):
+                random += random_counterparts(patches, split, parts, seed + fold)
     except OutcropError:  # a side has fewer patches than there are classes
         return None
     scored = np.zeros(len(patches), bool)

@@ -282,22 +282,19 @@ class AutocorrelationCheck(Check):
             "pixels": [_plain(one) for one in autocorrelation.pixels],
             "labels": _plain(autocorrelation.labels),
         }
-        if context.blocks is None:
+        blocks = context.blocks
+        if blocks is None:
             remedy = (
                 "the labelled area is too small for blocks of this size: label more, or hold out "
                 "zones with `outcrop split --by zones`"
             )
         else:
-            remedy = f"{context.blocks}: {context.blocks.command}"
+            remedy = f"{blocks}: {blocks.command}"
             sources = tuple(map(Source.of, context.to_map)) or None
             between = lies_between(patches, context.ranges, sources)
             if between is not None:
                 remedy += f"; {BETWEEN if between else NEW_AREA}"
-            numbers |= {
-                "block": context.blocks.block,
-                "buffer": context.blocks.buffer,
-                "between": between,
-            }
+            numbers |= {"block": blocks.block, "buffer": blocks.buffer, "between": between}
         title += f" (pixels from {autocorrelation.origin})"
         residuals = measure_residuals(patches, context.features, context.seed)
         if residuals is not None:
