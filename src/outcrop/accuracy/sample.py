@@ -129,11 +129,8 @@ def _plan(
     def plan_of(n: int) -> SamplePlan:
         if n > pixels.sum():
             raise OutcropError("`n`", f"is {n}, more than the {pixels.sum()} pixels; lower it")
-        points = (
-            n * pixels / pixels.sum()
-            if simple
-            else allocate(pixels, n, allocation, floor, opened.sizes)
-        )
+        expected_points = n * pixels / pixels.sum()
+        points = expected_points if simple else allocate(pixels, n, allocation, floor, opened.sizes)
         return SamplePlan(opened.classes, pixels, points, hoped, simple, opened.sizes)
 
     if n is not None:

@@ -170,10 +170,7 @@ def given_colours(
                 f"`colours={wrong}`", "is no pair; write NAME=COLOUR, such as water=#2b6cb0"
             )
         named = {name.strip(): colour for name, _, colour in pairs}
-    chosen = {
-        name: parse_colour(colour) if isinstance(colour, str) else colour
-        for name, colour in named.items()
-    }
+    chosen = {name: parse_colour(c) if isinstance(c, str) else c for name, c in named.items()}
     for name, colour in chosen.items():
         if name not in classes:
             raise OutcropError(

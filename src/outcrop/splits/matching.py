@@ -277,10 +277,7 @@ def _clusterings(at: np.ndarray, unit: np.ndarray, folds: int) -> list[tuple[int
     tries = np.geomspace(folds, max(units - 2, folds), _CANDIDATES).round().astype(int)
     tree = linkage(_means(at, unit), "ward")
     numbers = np.unique(tries)
-    return [
-        (int(q), cluster[unit])
-        for q, cluster in zip(numbers, cut_tree(tree, numbers).T, strict=True)
-    ]
+    return list(zip(numbers.tolist(), cut_tree(tree, numbers).T[:, unit], strict=True))
 
 
 def _merge(at: np.ndarray, cluster: np.ndarray, folds: int) -> np.ndarray:
