@@ -24,7 +24,7 @@ REACH = 40 * PIXEL
 def conflicts(patches, reach):
     """Conflicts between neighbours within the range of autocorrelation."""
     lags = np.array([np.nan_to_num(reach, nan=1.0)])
-    pixels = Variogram(lags, np.ones(1), reach, reach, reach, "Gaussian")
+    pixels = Variogram(lags, np.ones(1), reach, "Gaussian")
     return found_by(
         ConflictsCheck, patches, autocorrelation=Autocorrelation((pixels,), None, "the patches")
     )

@@ -188,7 +188,7 @@ def crowded(patches):
 def test_without_a_bias_the_distances_decide(near, words):
     wanted = np.linspace(1, 9, 50)
     distances = Distances(near * wanted, wanted, float(np.mean(abs(near - 1) * wanted)))
-    assert _finding("map-ground", distances, "m").title.split(":")[0] == words
+    assert _finding("map-ground", distances, "m", {}, {}).title.split(":")[0] == words
 
 
 curves = st.tuples(st.floats(0.2, 0.5), st.floats(0.0, 0.5), st.floats(2, 50))

@@ -168,7 +168,7 @@ def allocate(
     floor: int = 50,
     area: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Allocate n points to the classes of a map.
+    """Allocate n points to the classes of a map: int64, `K`, with the sum n.
 
     - proportional: by area. Best for the overall accuracy; rare classes get few points.
     - equal: the same number for each class. Best for the user's accuracies.
@@ -181,9 +181,6 @@ def allocate(
         how: the allocation.
         floor: minimum points of a class in the compromise; all its pixels if it has fewer.
         area: `K`, area of each class; None if all pixels have the same area.
-
-    Returns:
-        int64, `K`, points of each class; their sum is n.
 
     Raises:
         OutcropError: n is too small for two points or the minimum in each class, or larger than
@@ -207,12 +204,9 @@ def allocate(
             f"use {least.sum()} or more" + (", or a lower `floor`" if least.max() > 2 else ""),
         )
     if how == "equal":
-        points = _proportional(n, there.astype(np.float64))
-    elif how == "proportional":
-        points = _proportional(n, pixels if area is None else area)
-    else:
-        points = _with_floor(pixels if area is None else area, n, least)
-    return points
+        return _proportional(n, there.astype(np.float64))
+    area = pixels if area is None else area
+    return _proportional(n, area) if how == "proportional" else _with_floor(area, n, least)
 
 
 def _with_floor(area: np.ndarray, n: int, least: np.ndarray) -> np.ndarray:

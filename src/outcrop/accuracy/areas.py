@@ -243,13 +243,9 @@ def _estimate(
 
     def ratios(part: np.ndarray, of: np.ndarray, held: np.ndarray, least: int) -> list[Estimate]:
         values, errors = _ratios(part, of, squares, n, pixels, held)
-        enough = of[0].sum(axis=0) >= least
-        return [
-            Estimate.of(value, error if known else np.nan, effective)
-            for value, error, known, effective in zip(
-                values, errors, enough, _effective(of[0], n, pixels), strict=True
-            )
-        ]
+        errors = np.where(of[0].sum(axis=0) >= least, errors, np.nan)
+        each = zip(values, errors, _effective(of[0], n, pixels), strict=True)
+        return [Estimate.of(value, error, effective) for value, error, effective in each]
 
     one = slice(0, 1)
     everything = whole[..., one]
@@ -353,7 +349,7 @@ def by_piece(
     table = sparse.csr_array(table, dtype=np.float64)
     counts = np.asarray(table.sum(axis=0)).reshape(-1)
     cells = np.flatnonzero(counts)
-    drawn = resampled_rows(table[:, cells], np.ones(table.shape[0], np.int64), draws, seed)
+    drawn = resampled_rows(table[:, cells], None, draws, seed)
     found = _measures(counts[None, cells], cells, share)
     redrawn = _measures(drawn, cells, share, wall_to_wall)
 
@@ -408,14 +404,10 @@ def _measures(
     unknown = ((in_map == 0) & (share > 0)).any(axis=1, keepdims=True) & (not as_counted)
     return {
         "overall": np.where(unknown, np.nan, right.sum(axis=1, keepdims=True)),
-        "users": _ratio(counts @ to_right, in_map),
-        "producers": np.where(unknown, np.nan, _ratio(right, reference)),
+        "users": ratio(counts @ to_right, in_map),
+        "producers": np.where(unknown, np.nan, ratio(right, reference)),
         "area": np.where(unknown, np.nan, reference),
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _support(table: sparse.csc_array, weighed: sparse.csc_array, chosen: np.ndarray) -> Support:

@@ -85,7 +85,7 @@ def assess(
     if not is_vector(path):
         of_vectors = {"column": column, "layer": layer, "encoding": encoding}
         _refuse("a raster", design=design, patches=patches, **of_vectors)
-        side = _tenth(opened) if block is None else block
+        side = opened.side / _BLOCKS_ALONG if block is None else block
         pieces = read_raster(path, opened, side, classes, labels_crs)
         return _of_pieces("raster", opened, path, pieces, side, draws, seed)
     _refuse("a vector file", classes=classes)
@@ -259,10 +259,6 @@ def _same_sizes(points: Points, pixels: np.ndarray) -> bool:
     now = dict(zip(points.classes, pixels.tolist(), strict=True))
     sizes = points.stratum_pixels or {}
     return all(now.get(name) == size for name, size in sizes.items())
-
-
-def _tenth(opened: OpenMap) -> float:
-    return opened.side / _BLOCKS_ALONG
 
 
 def _refuse(what: str, **options: Any) -> None:

@@ -247,11 +247,7 @@ class Assessment(Tabular):
             reference=content["reference"],
             classes=tuple(content["classes"]),
             pixels=np.array(content["pixels"], dtype=np.int64),
-            hectares=np.array(
-                [np.nan] * len(content["classes"])
-                if content["hectares"] is None
-                else content["hectares"]
-            ),
+            hectares=np.array(content["hectares"] or [np.nan] * len(content["classes"])),
             unequal=content["unequal"],
             counts=np.array(content["counts"], dtype=np.int64),
             accuracy=MapAccuracy.from_json(content["accuracy"]),

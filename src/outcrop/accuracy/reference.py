@@ -329,17 +329,12 @@ def count_within(patches: PatchSet, scene: Scene, row: np.ndarray, column: np.nd
     if patches.positions is None or patches.from_volume:
         raise OutcropError("`patches`", "are from volumes, or have no positions; leave them out")
     x, y = scene.xy(row, column)
-    within = np.zeros(len(row), bool)
+    within, (height, width) = np.zeros(len(row), bool), patches.size
     for number, source in enumerate(patches.sources):
         mine = patches.positions[patches.positions.source == number]
         if len(mine):
-            corner = np.stack(
-                [
-                    upper_left(centre, size)
-                    for centre, size in zip((mine.row, mine.column), patches.size, strict=True)
-                ],
-                axis=1,
-            )
+            top, left = upper_left(mine.row, height), upper_left(mine.column, width)
+            corner = np.stack([top, left], axis=1)
             within |= _within(_pixels(source, x, y, scene.crs), corner, patches.size)
     return int(within.sum())
 

@@ -10,13 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from outcrop.accuracy.allocation import (
-    Allocation,
-    SamplePlan,
-    allocate,
-    sample_size,
-    smallest_plan,
-)
+from outcrop.accuracy.allocation import Allocation, SamplePlan, allocate, sample_size, smallest_plan
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.mapping.openmap import OpenMap, open_map, open_raster
@@ -98,17 +92,14 @@ def sample(
         stratum_of[1 : len(plan.classes) + 1] = np.arange(len(plan.classes))
     row, column, stratum = _draw(opened, stratum_of, sizes, wanted, minimum_distance, random)
     x, y = opened.scene.xy(row, column)
-    _write(
-        output,
-        opened.scene.crs,
-        {
-            "stratum": strata[stratum],
-            "stratum_pixels": sizes[stratum],
-            "probability": wanted[stratum] / sizes[stratum],
-            "x": x,
-            "y": y,
-        },
-    )
+    columns = {
+        "stratum": strata[stratum],
+        "stratum_pixels": sizes[stratum],
+        "probability": wanted[stratum] / sizes[stratum],
+        "x": x,
+        "y": y,
+    }
+    _write(output, opened.scene.crs, columns)
     return plan
 
 
@@ -138,11 +129,8 @@ def _plan(
     def plan_of(n: int) -> SamplePlan:
         if n > pixels.sum():
             raise OutcropError("`n`", f"is {n}, more than the {pixels.sum()} pixels; lower it")
-        points = (
-            n * pixels / pixels.sum()
-            if simple
-            else allocate(pixels, n, allocation, floor, opened.sizes)
-        )
+        expected_points = n * pixels / pixels.sum()
+        points = expected_points if simple else allocate(pixels, n, allocation, floor, opened.sizes)
         return SamplePlan(opened.classes, pixels, points, hoped, simple, opened.sizes)
 
     if n is not None:
@@ -180,10 +168,8 @@ def _draw(
     most = np.maximum(wanted, np.minimum(sizes, _MOST_CANDIDATES))
     tries = wanted if distance <= 0 else np.minimum(2 * wanted, most)
     while True:
-        ranks = [
-            random.choice(size, count, replace=False)
-            for size, count in zip(sizes, tries, strict=True)
-        ]
+        counts = zip(sizes, tries, strict=True)
+        ranks = [random.choice(size, count, replace=False) for size, count in counts]
         row, column = _pixels_at(opened, stratum_of, ranks)
         stratum = np.repeat(np.arange(len(sizes)), tries)
         order = random.permutation(len(row))

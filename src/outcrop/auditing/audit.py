@@ -21,6 +21,7 @@ from outcrop.patches.patchset import PatchSet
 from outcrop.sources.memory import as_list
 from outcrop.splits import SIDES, Split
 from outcrop.training.recipe import Recipe
+from outcrop.typed import typed
 
 if TYPE_CHECKING:
     import pandas
@@ -78,17 +79,11 @@ class Audit(Tabular):
         """Inverse of `to_json`.
 
         Raises:
-            KeyError, TypeError: the content is not an audit.
+            KeyError, TypeError, ValueError: the content is not an audit.
         """
         if content["format"] != "outcrop audit":
             raise KeyError("format")
-        return cls(
-            tuple(
-                Finding(**{**one, "groups": tuple(map(tuple, one["groups"]))})
-                for one in content["findings"]
-            ),
-            content["about"],
-        )
+        return cls(typed(tuple[Finding, ...], content["findings"], "findings"), content["about"])
 
     def __str__(self) -> str:
         lines = [f"{f.severity:9}{f.check:14}{f.title}" for f in self.findings]
@@ -156,7 +151,7 @@ def audit(
 
 def run_check(check: type[Check], context: Context) -> list[Finding]:
     """The findings of one check; none if the context lacks what it needs."""
-    return [] if any(map(context.lacks, check.needs)) else check().run(context)
+    return [] if any(map(context.lacks, check.needs)) else list(check().run(context))
 
 
 def _checks() -> list[type[Check]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,17 @@ from outcrop.auditing.variogram import (
     variogram,
 )
 from outcrop.errors import OutcropError
+from outcrop.patches.collect import without_images
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.positions import Positions, Source
 from outcrop.splits import BlockSplit
-from outcrop.splits.geometry import coordinates, largest_extent, nearest, prediction_points
+from outcrop.splits.geometry import (
+    coordinates,
+    largest_extent,
+    nearest,
+    nearest_other,
+    prediction_points,
+)
 
 FEWEST = 20
 FOLDS = 5
@@ -91,16 +99,14 @@ def measure_autocorrelation(
     """Estimate the variograms of a patch set's pixels and labels.
 
     The estimate depends on the size of the area. In an area shorter than about five ranges the
-    range may be wrong by half.
+    range may be wrong by half. There is no estimate (None) without positions, or with fewer than
+    twenty patches or distinct positions.
 
     Args:
         opened: sources of the patches, to draw pixels from; without them pixels are drawn from the
             patches.
         seed: random seed of the draws.
         draws: number of draws, of about 1500 pixels each.
-
-    Returns:
-        None without positions, or with fewer than twenty patches or distinct positions.
     """
     if patches.positions is None or len(patches) < FEWEST:
         return None
@@ -133,16 +139,15 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
 
     The residual of a patch is one minus the predicted probability of its class. The model is a
     forest of twenty extremely randomised trees on features, cross-validated in five random folds
-    of at most 2000 patches. Blocks should be larger than the range of the residuals.
+    of at most 2000 patches. Blocks should be larger than the range of the residuals. There is no
+    estimate (None) without positions, with fewer than twenty patches or distinct positions, or with
+    a single class.
 
     Args:
         features: `N × F`, of the patches.
-
-    Returns:
-        None without positions, with fewer than twenty patches or distinct positions, or with a
-        single class.
     """
     from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
     if patches.positions is None:
         return None
@@ -151,17 +156,16 @@ def measure_residuals(patches: PatchSet, features: np.ndarray, seed: int = 0) ->
     at, labels = coordinates(patches.positions[some]), patches.labels[some]
     if len(np.unique(at, axis=0)) < FEWEST or len(np.unique(labels)) < 2:
         return None
-    residual = np.ones(len(some))
-    fold = rng.permutation(len(some)) % _MODEL_FOLDS
-    for number in range(_MODEL_FOLDS):
-        held_out, train = fold == number, fold != number
-        trees = ExtraTreesClassifier(_TREES, random_state=seed)
-        trees.fit(features[some][train], labels[train])
-        column = np.searchsorted(trees.classes_, labels[held_out])
-        column = column.clip(max=len(trees.classes_) - 1)
-        known = trees.classes_[column] == labels[held_out]
-        predicted = trees.predict_proba(features[some][held_out])
-        residual[held_out] = 1 - predicted[np.arange(held_out.sum()), column] * known
+    folds = PredefinedSplit(rng.permutation(len(some)) % _MODEL_FOLDS)
+    trees = ExtraTreesClassifier(_TREES, random_state=seed)
+    with warnings.catch_warnings():
+        # A class that a fold does not train on has a probability of 0 there.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        predicted = cross_val_predict(
+            trees, features[some], labels, cv=folds, method="predict_proba"
+        )
+    column = np.unique(labels, return_inverse=True)[1]
+    residual = 1 - predicted[np.arange(len(some)), column]
     longest = pixel_size(patches) * max(max(source.shape) for source in patches.sources)
     return _variogram_at_patches(at, residual[:, None], longest, seed)
 
@@ -170,10 +174,7 @@ def _variogram_at_patches(
     at: np.ndarray, values: np.ndarray, longest: float, seed: int
 ) -> Variogram | None:
     """The variogram of values at the centres of patches."""
-    from scipy.spatial import KDTree
-
-    distinct = np.unique(at, axis=0)
-    apart = float(KDTree(distinct).query(distinct, k=2)[0][:, 1].min())
+    apart = float(nearest_other(np.unique(at, axis=0)).min())
     rng = np.random.default_rng(seed)
     count = min(_LABELS, len(at) * 2 // 3)
     index = [rng.choice(len(at), count, replace=False) for _ in range(_LABEL_DRAWS)]
@@ -212,7 +213,7 @@ class Blocks:
 def advise_blocks(
     patches: PatchSet, ranges: np.ndarray | None = None, least: float = 0.0, seed: int = 0
 ) -> Blocks | None:
-    """Blocks and a buffer for a range of autocorrelation, tested on the patches.
+    """Blocks and a buffer for a range of autocorrelation, tested on the patches; None if none fit.
 
     Blocks are not smaller than the range, and centres of patches of different sides are further
     apart than the range: Roberts et al. (2017), Cross-validation strategies for data with temporal,
@@ -229,9 +230,6 @@ def advise_blocks(
         ranges: float64, 3, range along axes 0, 1 and 2 in the patch set's unit
             (`Autocorrelation.ranges`); NaN or None if unknown.
         least: smallest buffer that separates slices that look the same.
-
-    Returns:
-        None if no blocks are possible.
     """
     if patches.positions is None or not len(patches):
         return None
@@ -260,16 +258,13 @@ def advise_blocks(
 def lies_between(
     patches: PatchSet, ranges: np.ndarray | None, sources: Sequence[Source] | None = None
 ) -> bool | None:
-    """Whether the area to be mapped lies between the patches, not in a new area.
+    """Whether the area to be mapped lies between the patches, not in a new area; None if unknown.
 
     It does if 90 % of its pixels are no further from a patch than the range.
 
     Args:
         ranges: as in `advise_blocks`.
         sources: scenes or volumes to be mapped; those of the patches by default.
-
-    Returns:
-        None if it is unknown.
     """
     if patches.positions is None or not patches.sources or ranges is None:
         return None
@@ -299,11 +294,5 @@ def _sample_without_images(patches: PatchSet, seed: int) -> PatchSet:
     index = np.random.default_rng(seed).permutation(len(patches))[:_TRIED]
     counts = np.bincount(patches.labels[index], minlength=len(patches.classes))
     index = index[counts[patches.labels[index]] >= FOLDS]
-    images = np.broadcast_to(np.uint8(0), (len(index), len(patches.bands), 1, 1))
-    return replace(
-        patches,
-        images=images,
-        labels=patches.labels[index],
-        positions=None if patches.positions is None else patches.positions[index],
-        columns={},
-    )
+    bare = replace(patches, images=without_images(len(patches), len(patches.bands)), columns={})
+    return bare.subset(index)

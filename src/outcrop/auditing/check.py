@@ -1,20 +1,13 @@
 """Checks of an audit: the base class that registers them, what they run on, and what they find.
 
-A new check is one subclass of `Check` in any module of this package; `audit` finds it there:
-
-    class FewPatchesCheck(Check):
-        name, rank = "few-patches", 25
-
-        def run(self, context: Context) -> list[Finding]:
-            if len(context.patches) >= 100:
-                return []
-            return [Finding(self.name, "note", "there are fewer than 100 patches")]
+A new check is one subclass of `Check` in any module of this package; `audit` finds it there.
+CONTRIBUTING.md has an example.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -163,7 +156,7 @@ class Check(ABC):
             CHECKS.append(cls)
 
     @abstractmethod
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterable[Finding]:
         """What the check finds, in the order of the report."""
 
 

@@ -19,7 +19,7 @@ from outcrop.auditing.detail import (
 )
 from outcrop.auditing.pixels import batches
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions
+from outcrop.patches.positions import Positions, Rows
 from outcrop.progress import track
 from outcrop.splits.geometry import volume_of
 
@@ -39,7 +39,7 @@ _PAIR_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Rows):
     """M pairs of similar patches; the first index is the smaller one.
 
     Attributes:
@@ -51,19 +51,10 @@ class Pairs:
     second: np.ndarray
     likeness: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __getitem__(self, index: np.ndarray) -> Pairs:
-        """Some of the pairs, by index or mask."""
-        return Pairs(self.first[index], self.second[index], self.likeness[index])
-
     def __add__(self, other: Pairs) -> Pairs:
         """These pairs and the others."""
         return Pairs(
-            np.concatenate([self.first, other.first]),
-            np.concatenate([self.second, other.second]),
-            np.concatenate([self.likeness, other.likeness]),
+            *map(np.concatenate, zip(vars(self).values(), vars(other).values(), strict=True))
         )
 
     def clusters(self, patches: int) -> list[np.ndarray]:

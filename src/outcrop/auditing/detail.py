@@ -141,11 +141,9 @@ class Descriptor:
         """The descriptors of the same images, flipped and rotated."""
         transposed, rows, columns = orientation
         if transposed:
-            where = {place: i for i, place in enumerate(zip(self.rows.tolist(),
-                                                            self.columns.tolist(),
-                                                            strict=True))}  # fmt: skip
-            swapped = zip(self.columns.tolist(), self.rows.tolist(), strict=True)
-            described = described[:, [where[place] for place in swapped]]
+            places = list(zip(self.rows.tolist(), self.columns.tolist(), strict=True))
+            where = {place: i for i, place in enumerate(places)}
+            described = described[:, [where[column, row] for row, column in places]]
         sign = (-1.0) ** (self.rows * rows + self.columns * columns)
         return described * sign.astype(np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from outcrop.auditing.check import Check, Context, Finding, plural, share
@@ -26,29 +28,25 @@ class DuplicatesCheck(Check):
 
     name, needs, rank = _NAME, ("images",), 70
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Conflicting labels, copies across sides, copies within sides, similar patches."""
         patches, split, flat = context.patches, context.split, context.pixels.flat
         exact = exact_copies(patches, flat)
         kept = np.setdiff1d(np.flatnonzero(~flat), exact.second)
         near = near_copies(patches, kept, context.seed)
         pairs = exact + near.pairs
-        similar = _similar(patches, split, near.alike)
-        if not len(pairs):
-            return similar
         clusters = pairs.clusters(len(patches))
-        crossing = [split is not None and _crosses(split, cluster) for cluster in clusters]
-        across = [cluster for cluster, crosses in zip(clusters, crossing, strict=True) if crosses]
-        within = [one for one, crosses in zip(clusters, crossing, strict=True) if not crosses]
+        across = [one for one in clusters if split is not None and _crosses(split, one)]
+        within = [one for one in clusters if split is None or not _crosses(split, one)]
         searched = {"exact copies": len(exact), "near pairs": len(near.pairs)}
         if len(near.asked) < len(kept):
             searched["patches held against all"] = len(near.asked)
-        found = _conflicts(patches, pairs)
+        yield from _conflicts(patches, pairs)
         if split is not None and across:
-            found.append(_across(split, across, exact, searched))
+            yield _across(split, across, exact, searched)
         if within:
-            found.append(_within(patches, split, within, searched))
-        return found + similar
+            yield _within(patches, split, within, searched)
+        yield from _similar(patches, split, near.alike)
 
 
 class OverlapsCheck(Check):
@@ -59,14 +57,14 @@ class OverlapsCheck(Check):
 
     name, needs, rank = "overlaps", ("images",), 80
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """At most one finding."""
         patches, split = context.patches, context.split
         if patches.positions is not None:
-            return []
+            return
         found = overlapping(patches, np.flatnonzero(~context.pixels.flat), context.seed)
         if not len(found.pairs):
-            return []
+            return
         both = np.concatenate([found.pairs.first, found.pairs.second])
         number = int(np.isin(found.asked, both).sum())
         crossing = _crossing(split, found.pairs)
@@ -82,28 +80,26 @@ class OverlapsCheck(Check):
         )
         if across:
             title += f"; {plural(across, 'pair')} across sides"
-        return [
-            Finding(
-                self.name,
-                "critical" if across else "warning",
-                title,
-                "find their positions with `outcrop locate`, then use a spatial split",
-                {
-                    "asked": len(found.asked),
-                    "overlapping": number,
-                    "pairs": len(found.pairs),
-                    "pairs across sides": across,
-                    "median shift": apart,
-                    **_sizes(clusters),
-                },
-                _pairs_shown(found.pairs, crossing),
-            )
-        ]
+        yield Finding(
+            self.name,
+            "critical" if across else "warning",
+            title,
+            "find their positions with `outcrop locate`, then use a spatial split",
+            {
+                "asked": len(found.asked),
+                "overlapping": number,
+                "pairs": len(found.pairs),
+                "pairs across sides": across,
+                "median shift": apart,
+                **_sizes(clusters),
+            },
+            _pairs_shown(found.pairs, crossing),
+        )
 
 
-def _similar(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Finding]:
+def _similar(patches: PatchSet, split: Split | None, pairs: Pairs) -> Iterator[Finding]:
     if not len(pairs):
-        return []
+        return
     crossing = _crossing(split, pairs)
     across, number = int(crossing.sum()), len(np.union1d(pairs.first, pairs.second))
     title = (
@@ -113,16 +109,14 @@ def _similar(patches: PatchSet, split: Split | None, pairs: Pairs) -> list[Findi
     )
     if across:
         title += f"; {plural(across, 'pair')} across sides"
-    return [
-        Finding(
-            _NAME,
-            "warning" if across else "note",
-            title,
-            "keep them on one side: split by blocks; `outcrop locate` finds lost positions",
-            {"patches": number, "pairs": len(pairs), "pairs across sides": across},
-            _pairs_shown(pairs, crossing),
-        )
-    ]
+    yield Finding(
+        _NAME,
+        "warning" if across else "note",
+        title,
+        "keep them on one side: split by blocks; `outcrop locate` finds lost positions",
+        {"patches": number, "pairs": len(pairs), "pairs across sides": across},
+        _pairs_shown(pairs, crossing),
+    )
 
 
 def _crossing(split: Split | None, pairs: Pairs) -> np.ndarray:
@@ -138,24 +132,22 @@ def _crosses(split: Split, cluster: np.ndarray) -> bool:
     return len(sides[sides != BUFFER]) > 1
 
 
-def _conflicts(patches: PatchSet, pairs: Pairs) -> list[Finding]:
+def _conflicts(patches: PatchSet, pairs: Pairs) -> Iterator[Finding]:
     labels = patches.labels
     wrong = pairs[(labels[pairs.first] != labels[pairs.second]) & (pairs.likeness >= _SURE)]
     if not len(wrong):
-        return []
+        return
     clusters = wrong.clusters(len(patches))
     one, other = (patches.classes[labels[i]] for i in (wrong.first[0], wrong.second[0]))
-    return [
-        Finding(
-            _NAME,
-            "critical",
-            f"{plural(len(clusters), 'cluster')} of copies with different labels, such as '{one}' "
-            f"and '{other}'",
-            "inspect them, and correct the labels",
-            {"clusters": len(clusters), "patches": sum(map(len, clusters))},
-            _shown(clusters),
-        )
-    ]
+    yield Finding(
+        _NAME,
+        "critical",
+        f"{plural(len(clusters), 'cluster')} of copies with different labels, such as '{one}' "
+        f"and '{other}'",
+        "inspect them, and correct the labels",
+        {"clusters": len(clusters), "patches": sum(map(len, clusters))},
+        _shown(clusters),
+    )
 
 
 def _across(

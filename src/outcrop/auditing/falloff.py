@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from outcrop.splits.geometry import nearest
+from outcrop.metrics.significance import effective_groups
+from outcrop.splits.geometry import nearest, nearest_other
 
 LARGE = 5.0  # points
 _SIZES, _FOLDS = 6, 3
@@ -79,7 +80,7 @@ class Falloff:
     correct: np.ndarray
     group: np.ndarray
 
-    def bias(self, validation: np.ndarray, wanted: np.ndarray, seed: int = 0) -> Bias:
+    def bias(self, validation: np.ndarray, wanted: np.ndarray) -> Bias:
         """The accuracy at the distances of validation patches minus that at those of the map.
 
         The accuracy at distance d is c + s exp(-d / L) with s ≥ 0, fitted by least squares to the
@@ -106,7 +107,7 @@ class Falloff:
         def decay(distance: np.ndarray) -> np.ndarray:
             return np.exp(-np.minimum(distance, largest)[:, None] / lengths)
 
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         weights = rng.multinomial(groups, np.full(groups, 1 / groups), _DRAWS)
         weights = np.concatenate([np.ones((1, groups), np.int64), weights])
         offset, factor, which = _fit(decay(middle), weights @ total, weights @ correct)
@@ -116,8 +117,7 @@ class Falloff:
             return curve
 
         found = accuracy(validation).mean(axis=0) - accuracy(wanted).mean(axis=0)
-        size = total.sum(axis=1)
-        kish = size.sum() ** 2 / (size**2).sum()
+        kish = effective_groups(total.sum(axis=1))
         half = math.inf
         if kish > 1:
             half = float(t.ppf(0.975, max(kish - 1, 1)) * found[1:].std(ddof=1))
@@ -182,7 +182,7 @@ def falloff(
     source = np.zeros(len(at), int) if source is None else source
     extent = max(float(np.ptp(at[source == i], axis=0).max()) for i in np.unique(source))
     extent = extent or float(np.ptp(at, axis=0).max())
-    smallest = max(float(np.median(_nearest_other(distinct))), extent / 1000)
+    smallest = max(float(np.median(nearest_other(distinct))), extent / 1000)
     correct, index = [], []
     distance: list[list[np.ndarray]] = [[] for _ in spaces]
     for size in np.geomspace(smallest, max(extent / 2, smallest), _SIZES):
@@ -208,13 +208,6 @@ def _squares(at: np.ndarray, size: float, shift: np.ndarray | float) -> np.ndarr
     return np.unique(cell, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _nearest_other(at: np.ndarray) -> np.ndarray:
-    """Distance of each position to the nearest other."""
-    from scipy.spatial import KDTree
-
-    return np.asarray(KDTree(at).query(at, k=2)[0][:, 1])
-
-
 def interpolator(at: np.ndarray, labels: np.ndarray) -> Model:
     """The class of the nearest patch in space: a model that interpolates between patches."""
     from scipy.spatial import KDTree
@@ -225,16 +218,23 @@ def interpolator(at: np.ndarray, labels: np.ndarray) -> Model:
     return model
 
 
-def forest(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> Model:
-    """Twenty extremely randomised trees on features of the patches, trained on at most 2000.
+def forest(
+    features: np.ndarray,
+    labels: np.ndarray,
+    seed: int = 0,
+    number: int = _TREES,
+    most: int = _TRAINED_ON,
+) -> Model:
+    """Some extremely randomised trees on features of the patches, trained on at most `most`.
 
-    Source: Geurts, Ernst and Wehenkel (2006), Machine Learning 63, 3-42.
+    Source: Geurts, Ernst and Wehenkel (2006), Extremely randomized trees, Machine Learning 63,
+    3-42.
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
     def model(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-        some = np.random.default_rng(seed).permutation(train)[:_TRAINED_ON]
-        trees = ExtraTreesClassifier(_TREES, random_state=seed)
+        some = np.random.default_rng(seed).permutation(train)[:most]
+        trees = ExtraTreesClassifier(number, random_state=seed)
         trees.fit(features[some], labels[some])
         return np.asarray(trees.predict(features[held_out]))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from scipy.stats import chi2_contingency
 
@@ -45,109 +48,98 @@ class GapsCheck(Check):
         ]
 
 
-def _wrong(patches: PatchSet, split: Split | None, wrong: np.ndarray, what: str) -> list[Finding]:
+def _wrong(
+    patches: PatchSet, split: Split | None, wrong: np.ndarray, what: str
+) -> Iterator[Finding]:
     if not wrong.any():
-        return []
+        return
     number = int(wrong.sum())
     of_class = np.bincount(patches.labels[wrong], minlength=len(patches.classes))
     of_a_class = (of_class >= 2) & (of_class >= _MANY_OF_A_CLASS * patches.counts)
     many = number >= _MANY * len(patches) or of_a_class.any()
-    return [
-        Finding(
-            _NAME,
-            "critical" if many else "warning",
-            f"{plural(number, 'patch is', 'patches are')} {what} "
-            f"({share(number / len(patches))} of all; {_largest_class(patches, wrong)})",
-            "leave them out, and find the cause",
-            {"patches": number, **_counts(patches, split, wrong)},
-            (tuple(np.flatnonzero(wrong)[:_SHOWN].tolist()),),
-        )
-    ]
+    yield Finding(
+        _NAME,
+        "critical" if many else "warning",
+        f"{plural(number, 'patch is', 'patches are')} {what} "
+        f"({share(number / len(patches))} of all; {_largest_class(patches, wrong)})",
+        "leave them out, and find the cause",
+        _counts(patches, split, wrong),
+        (tuple(np.flatnonzero(wrong)[:_SHOWN].tolist()),),
+    )
 
 
 def _nearly_flat(
     patches: PatchSet, split: Split | None, pixels: Pixels, known: np.ndarray
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Patches whose contrast is below 2 % of the median of the set in every band."""
     contrast = np.nan_to_num(pixels.deviation)
     faint = (contrast <= _NEARLY * np.median(contrast, axis=0)).all(axis=1) & ~known
     if not faint.any():
-        return []
-    return [
-        Finding(
-            _NAME,
-            "warning",
-            f"{plural(int(faint.sum()), 'patch has', 'patches have')} almost no contrast "
-            f"({_largest_class(patches, faint)})",
-            "inspect them, and leave them out if they have no content",
-            {"patches": int(faint.sum()), **_counts(patches, split, faint)},
-            (tuple(np.flatnonzero(faint)[:_SHOWN].tolist()),),
-        )
-    ]
+        return
+    yield Finding(
+        _NAME,
+        "warning",
+        f"{plural(int(faint.sum()), 'patch has', 'patches have')} almost no contrast "
+        f"({_largest_class(patches, faint)})",
+        "inspect them, and leave them out if they have no content",
+        _counts(patches, split, faint),
+        (tuple(np.flatnonzero(faint)[:_SHOWN].tolist()),),
+    )
 
 
-def _constant_bands(patches: PatchSet, pixels: Pixels) -> list[Finding]:
+def _constant_bands(patches: PatchSet, pixels: Pixels) -> Iterator[Finding]:
     constant = np.asarray(~(pixels.high > pixels.low).any(axis=0))
     if constant.all() or not constant.any():
-        return []
-    names = [band for band, is_constant in zip(patches.bands, constant, strict=True) if is_constant]
-    return [
-        Finding(
-            _NAME,
-            "warning",
-            f"no patch has contrast in band {listed(names)}",
-            "leave the band out",
-            {"bands": names},
-        )
-    ]
+        return
+    names = [patches.bands[i] for i in np.flatnonzero(constant)]
+    yield Finding(
+        _NAME,
+        "warning",
+        f"no patch has contrast in band {listed(names)}",
+        "leave the band out",
+        {"bands": names},
+    )
 
 
-def _fillings(patches: PatchSet, filled: np.ndarray) -> list[Finding]:
+def _fillings(patches: PatchSet, filled: np.ndarray) -> Iterator[Finding]:
     """Mutes or padding that one class has more often than another."""
     shares = {least: _by_class(patches, filled > least) for least in _LEAST}
     least, (mine, uneven) = max(shares.items(), key=lambda one: np.ptp(one[1][0]))
     if not uneven:
-        return []
+        return
     of = f"more than {share(least)} of their" if least else "some"
     present, mask = _present(patches), filled > least
-    return [
-        Finding(
-            _NAME,
-            "warning",
-            f"{plural(int(mask.sum()), 'patch has', 'patches have')} {of} pixels filled with one "
-            f"value, as by a mute or padding: {share(mine.max())} of '{present[mine.argmax()]}', "
-            f"{share(mine.min())} of '{present[mine.argmin()]}'",
-            "leave these patches out, or cut all classes away from the filled pixels: their "
-            "location reveals the class",
-            {
-                "patches": int(mask.sum()),
-                "share": dict(zip(present, mine.tolist(), strict=True)),
-            },
-            (tuple(np.flatnonzero(mask)[:_SHOWN].tolist()),),
-        )
-    ]
+    yield Finding(
+        _NAME,
+        "warning",
+        f"{plural(int(mask.sum()), 'patch has', 'patches have')} {of} pixels filled with one "
+        f"value, as by a mute or padding: {share(mine.max())} of '{present[mine.argmax()]}', "
+        f"{share(mine.min())} of '{present[mine.argmin()]}'",
+        "leave these patches out, or cut all classes away from the filled pixels: their "
+        "location reveals the class",
+        {"patches": int(mask.sum()), "share": dict(zip(present, mine.tolist(), strict=True))},
+        (tuple(np.flatnonzero(mask)[:_SHOWN].tolist()),),
+    )
 
 
-def _gaps(patches: PatchSet, gaps: np.ndarray) -> list[Finding]:
+def _gaps(patches: PatchSet, gaps: np.ndarray) -> Iterator[Finding]:
     """A note about gaps, as at the edge of a scene; a warning if one class has more than others."""
     if not gaps.any():
-        return []
+        return
     shares, uneven = _by_class(patches, gaps)
     number, present = int(gaps.sum()), _present(patches)
     title = f"{plural(number, 'patch has', 'patches have')} pixels without data"
     if uneven:
         most = present[shares.argmax()]
         title += f": {share(shares.max())} of '{most}', but {share(shares.min())} of others"
-    return [
-        Finding(
-            _NAME,
-            "warning" if uneven else "note",
-            title,
-            "leave these patches out: the missing data reveals the class" if uneven else "",
-            {"patches": number, "share": dict(zip(present, shares.tolist(), strict=True))},
-            (tuple(np.flatnonzero(gaps)[:_SHOWN].tolist()),),
-        )
-    ]
+    yield Finding(
+        _NAME,
+        "warning" if uneven else "note",
+        title,
+        "leave these patches out: the missing data reveals the class" if uneven else "",
+        {"patches": number, "share": dict(zip(present, shares.tolist(), strict=True))},
+        (tuple(np.flatnonzero(gaps)[:_SHOWN].tolist()),),
+    )
 
 
 def _by_class(patches: PatchSet, mask: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -169,9 +161,10 @@ def _largest_class(patches: PatchSet, mask: np.ndarray) -> str:
     return f"{counts[most]:,} of them in '{patches.classes[most]}'"
 
 
-def _counts(patches: PatchSet, split: Split | None, mask: np.ndarray) -> dict[str, dict[str, int]]:
+def _counts(patches: PatchSet, split: Split | None, mask: np.ndarray) -> dict[str, Any]:
     of_class = np.bincount(patches.labels[mask], minlength=len(patches.classes))
-    numbers = {"classes": dict(zip(patches.classes, of_class.tolist(), strict=True))}
+    classes = dict(zip(patches.classes, of_class.tolist(), strict=True))
+    numbers: dict[str, Any] = {"patches": int(mask.sum()), "classes": classes}
     if split is not None:
         of_side = np.bincount(split.sides[mask], minlength=BUFFER + 1)
         numbers["sides"] = dict(zip(SIDES, of_side.tolist(), strict=True))

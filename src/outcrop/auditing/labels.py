@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,8 @@ class OrderCheck(Check):
             return []
         names = [patches.classes[k] for k in gathered]
         how = "sorted" if changes < 2 * len(patches.classes) else "in long runs"
+        last = patches.labels[len(patches) - round(_END * len(patches)) :]
+        last = np.bincount(last, minlength=len(patches.classes))
         severity, what, remedy = self._severity(patches, context.split, names)
         title = (
             f"labels are {how}: the class changes {changes:,} times from one patch to the next, "
@@ -54,7 +56,7 @@ class OrderCheck(Check):
             "expected": expected,
             "z": z,
             "gathered": names,
-            "last fifth": _last_fifth(patches),
+            "last fifth": dict(zip(patches.classes, last.tolist(), strict=True)),
         }
         return [Finding(self.name, severity, title, remedy, numbers)]
 
@@ -106,14 +108,11 @@ def label_changes(labels: np.ndarray) -> tuple[int, float, float]:
 
 
 def gathered_classes(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Classes that are almost absent from, or almost all in, the first or the last fifth.
+    """Indices of classes that are almost absent from, or almost all in, the first or last fifth.
 
     Almost absent: less than a tenth of the number in random order. Almost all: nine tenths of the
     class. Classes with fewer than ten patches are left out. There are none if the number of changes
     may be random (`label_changes`: less than 6 standard deviations).
-
-    Returns:
-        int, indices of the classes.
     """
     end, counts = round(_END * len(labels)), np.bincount(labels, minlength=classes)
     found = np.zeros(classes, bool)
@@ -139,12 +138,6 @@ def _follows_order(split: Split) -> bool:
     return bool(np.count_nonzero(np.diff(sides)) <= 2 * (len(np.unique(sides)) - 1))
 
 
-def _last_fifth(patches: PatchSet) -> dict[str, int]:
-    end = round(_END * len(patches))
-    seen = np.bincount(patches.labels[len(patches) - end :], minlength=len(patches.classes))
-    return dict(zip(patches.classes, seen.tolist(), strict=True))
-
-
 # Classes
 
 
@@ -153,7 +146,7 @@ class BalanceCheck(Check):
 
     name, rank = "balance", 20
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Rare classes first, then the balance."""
         patches = context.patches
         counts, classes = patches.counts, len(patches.classes)
@@ -161,39 +154,34 @@ class BalanceCheck(Check):
         largest = int(counts.argmax())
         numbers = {"patches": dict(zip(patches.classes, counts.tolist(), strict=True))}
         if len(patches) < classes:
-            title = f"{plural(len(patches), 'patch', 'patches')} of {classes} classes: fewer "
-            title += "patches than classes"
+            number = plural(len(patches), "patch", "patches")
+            title = f"{number} of {classes} classes: fewer patches than classes"
             remedy = "label more patches, or use fewer classes"
-            return [Finding(self.name, "critical", title, remedy, numbers)]
-        found = []
+            yield Finding(self.name, "critical", title, remedy, numbers)
+            return
         few = [k for k in np.flatnonzero(counts < _FEW) if counts[k]]
         if few:
-            found.append(
-                Finding(
-                    self.name,
-                    "warning",
-                    f"{listed([patches.classes[k] for k in few])} "
-                    f"{'has' if len(few) == 1 else 'have'} fewer than {_FEW} patches",
-                    "label more patches of these classes, or leave the classes out",
-                    {"few": {patches.classes[k]: int(counts[k]) for k in few}},
-                    tuple(tuple(np.flatnonzero(patches.labels == k).tolist()) for k in few),
-                )
+            yield Finding(
+                self.name,
+                "warning",
+                f"{listed([patches.classes[k] for k in few])} "
+                f"{'has' if len(few) == 1 else 'have'} fewer than {_FEW} patches",
+                "label more patches of these classes, or leave the classes out",
+                {"few": {patches.classes[k]: int(counts[k]) for k in few}},
+                tuple(tuple(np.flatnonzero(patches.labels == k).tolist()) for k in few),
             )
         uneven = present.max() / present.min()
         span = f"{present.min():,}" + (f" to {present.max():,}" if uneven > 1 else "")
-        found.append(
-            Finding(
-                self.name,
-                "warning" if uneven >= _UNEVEN else "note",
-                f"{span} patches per class; predicting '{patches.classes[largest]}' for every "
-                f"patch is correct for {share(counts[largest] / len(patches))}",
-                "use balanced accuracy, and sample rare classes more often"
-                if uneven >= _UNEVEN
-                else "",
-                numbers | {"largest over smallest": float(uneven)},
-            )
+        yield Finding(
+            self.name,
+            "warning" if uneven >= _UNEVEN else "note",
+            f"{span} patches per class; predicting '{patches.classes[largest]}' for every "
+            f"patch is correct for {share(counts[largest] / len(patches))}",
+            "use balanced accuracy, and sample rare classes more often"
+            if uneven >= _UNEVEN
+            else "",
+            numbers | {"largest over smallest": float(uneven)},
         )
-        return found
 
 
 class SidesCheck(Check):
@@ -206,23 +194,20 @@ class SidesCheck(Check):
 
     name, needs, rank = "sides", ("split",), 21
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Empty sides, or else the classes that each side lacks."""
         patches, split = context.patches, context.split
         assert split is not None
         table = split.counts(patches.labels, len(patches.classes))
-        found = [
-            Finding(
-                self.name,
-                "critical",
+        empty = [side for side in (TRAIN, VALIDATION) if not table[side].any()]
+        for side in empty:
+            title, remedy = (
                 f"the {_word(side)} side is empty",
                 "make a new split with `outcrop split`",
             )
-            for side in (TRAIN, VALIDATION)
-            if not table[side].any()
-        ]
-        if found:
-            return found
+            yield Finding(self.name, "critical", title, remedy)
+        if empty:
+            return
         groups = np.array(
             [len(np.unique(split.groups[patches.labels == k])) for k in range(len(patches.classes))]
         )
@@ -235,19 +220,13 @@ class SidesCheck(Check):
                 names = [patches.classes[k] for k in lacking]
                 title = f"{listed(names)} {'has' if len(names) == 1 else 'have'} no "
                 title += f"{_word(side)} patches"
-                title += ", because all are in one spatial group" if alone else ""
-                found.append(
-                    Finding(
-                        self.name,
-                        "critical" if side == TRAIN or not alone else "warning",
-                        title,
-                        "label more places of this class"
-                        if alone
-                        else "make a new split, with smaller blocks",
-                        {"side": SIDES[side], "classes": names},
-                    )
-                )
-        return found
+                remedy = "make a new split, with smaller blocks"
+                if alone:
+                    title += ", because all are in one spatial group"
+                    remedy = "label more places of this class"
+                severity: Severity = "critical" if side == TRAIN or not alone else "warning"
+                numbers = {"side": SIDES[side], "classes": names}
+                yield Finding(self.name, severity, title, remedy, numbers)
 
 
 class NamesCheck(Check):
@@ -258,24 +237,16 @@ class NamesCheck(Check):
     def run(self, context: Context) -> list[Finding]:
         """One note for each kind of problem."""
         names, counts = context.patches.classes, context.patches.counts
+        unnamed = [f"{k}" for k, name in enumerate(names) if not name.strip()]
+        one_hot = [name for name in names if _ONE_HOT.fullmatch(name)]
+        plain = [" ".join(name.split()).casefold() for name in names]
+        alike = [name for name, one in zip(names, plain, strict=True) if plain.count(one) > 1]
         unused = [name for name, count in zip(names, counts, strict=True) if not count]
-        plain = Counter(" ".join(name.split()).casefold() for name in names)
+        separate = "save the index of the class (argmax), and the names separately"
         problems = (
-            (
-                [f"{k}" for k, name in enumerate(names) if not name.strip()],
-                "there is no name for class",
-                "give it a name",
-            ),
-            (
-                [name for name in names if _ONE_HOT.fullmatch(name)],
-                "class names look like one-hot rows:",
-                "save the index of the class (argmax), and the names separately",
-            ),
-            (
-                [name for name in names if plain[" ".join(name.split()).casefold()] > 1],
-                "class names differ only in spaces or case:",
-                "make them one class",
-            ),
+            (unnamed, "there is no name for class", "give it a name"),
+            (one_hot, "class names look like one-hot rows:", separate),
+            (alike, "class names differ only in spaces or case:", "make them one class"),
             (unused, "there are no patches of class", "leave it out, or label some patches of it"),
         )
         return [
@@ -322,22 +293,24 @@ class ConflictsCheck(Check):
 
     name, needs, rank = "conflicts", ("positions",), 130
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """At most one finding."""
         patches, autocorrelation = context.patches, context.autocorrelation
         assert patches.positions is not None
         if len(patches) <= NEIGHBOURS:
-            return []
+            return
         reach = np.nan if autocorrelation is None else autocorrelation.range
         near = neighbourhoods(patches, float(np.fmax(reach, largest_extent(patches.positions))))
         if not len(near.index):
-            return []
-        table = _table(near, patches)
+            return
+        # Patches by class and number of disagreeing neighbours: int64, `K × (k + 1)`.
+        table = np.zeros((len(patches.classes), NEIGHBOURS + 1), np.int64)
+        np.add.at(table, (patches.labels[near.index], near.against), 1)
         scattered = table[:, -1] > _SCATTERED * table.sum(axis=1)
         alone = (near.against == NEIGHBOURS) & ~scattered[patches.labels[near.index]]
         number, border = int(alone.sum()), int(table[~scattered, -2].sum())
         if not number:
-            return []
+            return
         most = table[~scattered, -2:].sum(axis=1)
         usual = float((most * _usual_share(table[~scattered])).sum() / most.sum())
         significant = binom.sf(number - 1, number + border, usual) < _CHANCE
@@ -349,23 +322,21 @@ class ConflictsCheck(Check):
         )
         order = np.lexsort((near.farthest[alone], -_agreement(near, patches)[alone]))[:_SHOWN]
         groups = np.column_stack([near.index, near.others])[alone][order]
-        return [
-            Finding(
-                check=self.name,
-                severity="warning" if significant else "note",
-                title=title,
-                remedy="inspect these patches and correct their labels" if significant else "",
-                numbers={
-                    "looked at": len(near.index),
-                    "conflicts": number,
-                    "expected at most": due,
-                    "by neighbours against": table.sum(axis=0).tolist(),
-                    "group": f"a patch, and its {NEIGHBOURS} nearest neighbours",
-                    "scattered classes": [patches.classes[k] for k in np.flatnonzero(scattered)],
-                },
-                groups=tuple(map(tuple, groups.tolist())),
-            )
-        ]
+        yield Finding(
+            check=self.name,
+            severity="warning" if significant else "note",
+            title=title,
+            remedy="inspect these patches and correct their labels" if significant else "",
+            numbers={
+                "looked at": len(near.index),
+                "conflicts": number,
+                "expected at most": due,
+                "by neighbours against": table.sum(axis=0).tolist(),
+                "group": f"a patch, and its {NEIGHBOURS} nearest neighbours",
+                "scattered classes": [patches.classes[k] for k in np.flatnonzero(scattered)],
+            },
+            groups=tuple(map(tuple, groups.tolist())),
+        )
 
 
 def neighbourhoods(patches: PatchSet, reach: float) -> Neighbourhood:
@@ -383,13 +354,6 @@ def neighbourhoods(patches: PatchSet, reach: float) -> Neighbourhood:
     index = np.flatnonzero(np.isfinite(distance).all(axis=1))
     against = (patches.labels[others[index]] != patches.labels[index][:, None]).sum(axis=1)
     return Neighbourhood(index, others[index], against, distance[index, -1])
-
-
-def _table(near: Neighbourhood, patches: PatchSet) -> np.ndarray:
-    """Patches by class and number of disagreeing neighbours: int64, `K × (k + 1)`."""
-    table = np.zeros((len(patches.classes), NEIGHBOURS + 1), np.int64)
-    np.add.at(table, (patches.labels[near.index], near.against), 1)
-    return table
 
 
 def _usual_share(table: np.ndarray) -> np.ndarray:

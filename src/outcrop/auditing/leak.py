@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ import numpy as np
 
 from outcrop.auditing.autocorrelation import FOLDS, Blocks
 from outcrop.auditing.check import Check, Context, Finding, Severity
+from outcrop.auditing.falloff import forest
 from outcrop.errors import OutcropError
 from outcrop.metrics.gaps import leak_gap
 from outcrop.metrics.intervals import Interval
@@ -64,10 +66,7 @@ class LeakGapCheck(Check):
             return []
         trees = random_trees(context.patches, context.features, context.seed)
         leak = measure_leak(context.patches, splits, trees, context.seed)
-        if leak is None:
-            return []
-        name = "a forest on simple features"
-        return [_finding(self.name, name, leak, context.split, context.blocks)]
+        return _findings(self.name, "a forest on simple features", leak, context)
 
 
 class NetworkGapCheck(Check):
@@ -91,9 +90,7 @@ class NetworkGapCheck(Check):
         with TemporaryDirectory(prefix="outcrop-") as folder:
             trained = trained_network(patches, network, recipe, Path(folder))
             leak = measure_leak(patches, splits, trained, recipe.seed, parts=2)
-        if leak is None:
-            return []
-        return [_finding(self.name, network.title, leak, context.split, context.blocks)]
+        return _findings(self.name, network.title, leak, context)
 
 
 def probed_splits(patches: PatchSet, split: Split | None, blocks: Blocks | None) -> list[Split]:
@@ -106,23 +103,15 @@ def probed_splits(patches: PatchSet, split: Split | None, blocks: Blocks | None)
     try:
         return list(splitter.assign_all(patches).splits)
     except OutcropError:  # a fold leaves one class to train on, or the area is too small
-        return [one for fold in range(FOLDS) if (one := _assigned(splitter, patches, fold))]
-
-
-def _assigned(splitter: BlockSplit, patches: PatchSet, fold: int) -> Split | None:
-    """The split of that fold; None if it cannot be used."""
-    try:
-        return splitter.assign(patches, fold)
-    except OutcropError:
-        return None
+        usable = []
+    for fold in range(FOLDS):
+        with suppress(OutcropError):
+            usable.append(splitter.assign(patches, fold))
+    return usable
 
 
 def measure_leak(
-    patches: PatchSet,
-    spatial: Sequence[Split],
-    model: Model,
-    seed: int = 0,
-    parts: int = _PARTS,
+    patches: PatchSet, spatial: Sequence[Split], model: Model, seed: int = 0, parts: int = _PARTS
 ) -> Leak | None:
     """Score a model on the same patches under spatial and under random splits.
 
@@ -130,28 +119,22 @@ def measure_leak(
     patches of a single split are held out in parts (`random_counterparts`). Training sides are
     equally large under both. Classes without training patches in a spatial fold are left out of
     both scores, because that is another error than a leak. Intervals resample whole spatial groups
-    (`outcrop.metrics.gaps.leak_gap`).
+    (`outcrop.metrics.gaps.leak_gap`). If no split can be compared with a random one, it is None.
 
     Args:
         spatial: a single spatial split, or all folds.
         parts: number of parts of a single split.
-
-    Returns:
-        None if no split can be compared with a random one.
     """
     if not spatial:
         return None
     whole = len(spatial) > 1 and sum(len(one.validation) for one in spatial) == len(patches)
+    random: tuple[Split, ...] = ()
     try:
-        random = (
-            random_folds(patches, Folds(tuple(spatial)), seed).splits
-            if whole
-            else [
-                one
-                for fold, split in enumerate(spatial)
-                for one in random_counterparts(patches, split, parts, seed + fold)
-            ]
-        )
+        if whole:
+            random = random_folds(patches, Folds(tuple(spatial)), seed).splits
+        else:
+            for fold, split in enumerate(spatial):
+                random += random_counterparts(patches, split, parts, seed + fold)
     except OutcropError:  # a side has fewer patches than there are classes
         return None
     scored = np.zeros(len(patches), bool)
@@ -173,24 +156,9 @@ def measure_leak(
 
 
 def random_trees(patches: PatchSet, features: np.ndarray, seed: int = 0) -> Model:
-    """Fifty extremely randomised trees on features, trained on at most 10 000 patches.
-
-    Source: Geurts, Ernst and Wehenkel (2006), Extremely randomized trees, Machine Learning 63,
-    3-42.
-
-    Args:
-        features: `N × F`, of the patches.
-        seed: random seed of the trees, and of the choice of patches.
-    """
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    def model(split: Split) -> np.ndarray:
-        some = np.random.default_rng(seed).permutation(split.train)[:_TRAINED_ON]
-        trees = ExtraTreesClassifier(_TREES, random_state=seed)
-        trees.fit(features[some], patches.labels[some])
-        return np.asarray(trees.predict(features[split.validation]))
-
-    return model
+    """Fifty extremely randomised trees on features, `N × F`, trained on at most 10 000 patches."""
+    model = forest(features, patches.labels, seed, _TREES, _TRAINED_ON)
+    return lambda split: model(split.train, split.validation)
 
 
 def trained_network(patches: PatchSet, network: ResidualNet, recipe: Recipe, folder: Path) -> Model:
@@ -221,9 +189,10 @@ def _words(split: Split, folds: int) -> str:
     return f"{words}, {folds} folds" if folds > 1 else words
 
 
-def _finding(
-    check: str, model: str, leak: Leak, split: Split | None, blocks: Blocks | None
-) -> Finding:
+def _findings(check: str, model: str, leak: Leak | None, context: Context) -> list[Finding]:
+    if leak is None:
+        return []
+    split, blocks = context.split, context.blocks
     is_random = split is not None and not split.spatial
     is_spatial = split is not None and split.spatial
     severity: Severity = "note"
@@ -247,4 +216,4 @@ def _finding(
         "folds": leak.folds,
         "split": leak.words,
     }
-    return Finding(check, severity, title, remedy, numbers)
+    return [Finding(check, severity, title, remedy, numbers)]

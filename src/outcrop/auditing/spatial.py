@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from outcrop.auditing.autocorrelation import (
-    Autocorrelation,
-    lies_between,
-    measure_residuals,
-)
+from outcrop.auditing.autocorrelation import Autocorrelation, lies_between, measure_residuals
 from outcrop.auditing.check import Check, Context, Finding, plural, share
 from outcrop.auditing.variogram import Variogram
 from outcrop.patches.patchset import PatchSet
@@ -59,33 +56,30 @@ class DistanceCheck(Check):
 
     name, rank = "distance", 90
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """One finding per side; without a split at most one."""
         patches, split = context.patches, context.split
         if patches.positions is None:
             title = "the positions of the patches are unknown: neighbours may be on different sides"
             remedy = "find them with `outcrop locate`, if the scene or volume is available"
-            return [Finding(self.name, "note", title, remedy)]
+            yield Finding(self.name, "note", title, remedy)
+            return
         remedy = "use a spatial split: `outcrop split --by blocks`"
         if context.blocks is not None:
             remedy = f"use a spatial split, {context.blocks}: {context.blocks.command}"
         rng = np.random.default_rng(context.seed)
         if split is None:
-            return _among_themselves(context, remedy, rng)
-        found = []
+            yield from _among_themselves(context, remedy, rng)
+            return
         for side, word in ((VALIDATION, "validation"), (TEST, "test")):
             held_out = np.flatnonzero(split.sides == side)
             if len(held_out) and len(split.train):
                 some = np.sort(rng.permutation(held_out)[:_SAMPLE])
-                found.append(_between_sides(context, some, split.train, word, remedy))
-        return found
+                yield _between_sides(context, some, split.train, word, remedy)
 
 
 def gaps(
-    one: Positions,
-    other: Positions,
-    slack: float | np.ndarray = 0.0,
-    themselves: bool = False,
+    one: Positions, other: Positions, slack: float | np.ndarray = 0.0, themselves: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gap between the extent of each patch of `one` and the nearest extent of `other`.
 
@@ -288,22 +282,19 @@ class AutocorrelationCheck(Check):
             "pixels": [_plain(one) for one in autocorrelation.pixels],
             "labels": _plain(autocorrelation.labels),
         }
-        if context.blocks is None:
+        blocks = context.blocks
+        if blocks is None:
             remedy = (
                 "the labelled area is too small for blocks of this size: label more, or hold out "
                 "zones with `outcrop split --by zones`"
             )
         else:
-            remedy = f"{context.blocks}: {context.blocks.command}"
+            remedy = f"{blocks}: {blocks.command}"
             sources = tuple(map(Source.of, context.to_map)) or None
             between = lies_between(patches, context.ranges, sources)
             if between is not None:
                 remedy += f"; {BETWEEN if between else NEW_AREA}"
-            numbers |= {
-                "block": context.blocks.block,
-                "buffer": context.blocks.buffer,
-                "between": between,
-            }
+            numbers |= {"block": blocks.block, "buffer": blocks.buffer, "between": between}
         title += f" (pixels from {autocorrelation.origin})"
         residuals = measure_residuals(patches, context.features, context.seed)
         if residuals is not None:

@@ -45,15 +45,13 @@ class IntensityCheck(Check):
 
     name, needs, rank = "intensity", ("images",), 40
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """Differences between sides, then between classes, then clipped classes."""
         patches, split, pixels = context.patches, context.split, context.pixels
-        found = [] if split is None else _between_sides(patches, split, pixels)
-        return [
-            *found,
-            *_between_classes(patches, pixels, context.seed),
-            *_clipped(patches, pixels),
-        ]
+        if split is not None:
+            yield from _between_sides(patches, split, pixels)
+        yield from _between_classes(patches, pixels, context.seed)
+        yield from _clipped(patches, pixels)
 
 
 def side_difference(
@@ -221,39 +219,29 @@ def _units(patches: PatchSet, split: Split) -> np.ndarray:
     return split.groups
 
 
-def _between_classes(patches: PatchSet, pixels: Pixels, seed: int) -> list[Finding]:
+def _between_classes(patches: PatchSet, pixels: Pixels, seed: int) -> Iterator[Finding]:
     accuracy, chance = brightness_accuracy(patches, pixels, spatial_groups(patches), seed)
     if np.isnan(accuracy):
-        return []
+        return
     revealing = (accuracy - chance) / (1 - chance) >= _REVEALING
     bright = _brightness_and_contrast(pixels)[0]
-    groups_shown = (
-        tuple(
-            tuple(_around_median(bright, np.flatnonzero(patches.labels == k)))
-            for k in np.flatnonzero(patches.counts)[:_SHOWN]
-        )
+    shown = np.flatnonzero(patches.counts)[: _SHOWN if revealing else 0]
+    yield Finding(
+        "intensity",
+        "warning" if revealing else "note",
+        f"brightness and contrast alone predict the class with a balanced accuracy of "
+        f"{share(accuracy)} (random guessing: {share(chance)})",
+        "if the classes should not differ in brightness, standardise each patch; a network "
+        "must have a higher accuracy than this"
         if revealing
-        else ()
+        else "",
+        {"balanced accuracy": accuracy, "chance": chance},
+        tuple(tuple(_around_median(bright, np.flatnonzero(patches.labels == k))) for k in shown),
     )
-    return [
-        Finding(
-            "intensity",
-            "warning" if revealing else "note",
-            f"brightness and contrast alone predict the class with a balanced accuracy of "
-            f"{share(accuracy)} (random guessing: {share(chance)})",
-            "if the classes should not differ in brightness, standardise each patch; a network "
-            "must have a higher accuracy than this"
-            if revealing
-            else "",
-            {"balanced accuracy": accuracy, "chance": chance},
-            groups_shown,
-        )
-    ]
 
 
-def _clipped(patches: PatchSet, pixels: Pixels) -> list[Finding]:
+def _clipped(patches: PatchSet, pixels: Pixels) -> Iterator[Finding]:
     """Pixels with the smallest or largest value of the set, if one class has many more of them."""
-    found = []
     extremes = np.fmin.reduce(pixels.low), np.fmax.reduce(pixels.high)
     for end, (own, extreme) in enumerate(zip((pixels.low, pixels.high), extremes, strict=True)):
         ends = (own == extreme) & (pixels.high > pixels.low)
@@ -267,19 +255,16 @@ def _clipped(patches: PatchSet, pixels: Pixels) -> list[Finding]:
             worst = np.flatnonzero(patches.labels == present[top])
             worst = worst[np.argsort(-shares[worst], kind="stable")][:_SHOWN]
             names = (patches.classes[k] for k in present)
-            found.append(
-                Finding(
-                    "intensity",
-                    "warning",
-                    f"{share(of_class[top])} of the pixels of '{patches.classes[present[top]]}' "
-                    f"have the {word} value of the set, but at most {share(rest.max())} of the "
-                    "pixels of other classes",
-                    "check whether this class was clipped or filled during preparation",
-                    {"classes": dict(zip(names, of_class.tolist(), strict=True))},
-                    (tuple(worst.tolist()),),
-                )
+            yield Finding(
+                "intensity",
+                "warning",
+                f"{share(of_class[top])} of the pixels of '{patches.classes[present[top]]}' have "
+                f"the {word} value of the set, but at most {share(rest.max())} of the pixels of "
+                "other classes",
+                "check whether this class was clipped or filled during preparation",
+                {"classes": dict(zip(names, of_class.tolist(), strict=True))},
+                (tuple(worst.tolist()),),
             )
-    return found
 
 
 # Marks
@@ -294,12 +279,12 @@ class MarksCheck(Check):
 
     name, needs, rank = "marks", ("images",), 50
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """One finding for each class with a mark."""
         patches = context.patches
         sample = _sample(patches, context.seed)
         if len(sample) < 2:
-            return []
+            return
         sums, squares = {k: np.zeros(patches.size) for k in sample}, np.zeros(patches.size)
         for k, images in _by_class(patches, sample):
             sharp = _sharp(images)
@@ -307,14 +292,12 @@ class MarksCheck(Check):
             squares += np.square(sharp).sum(axis=0)
         total, number = sum(sums.values()), sum(map(len, sample.values()))
         spread = np.sqrt(np.maximum(squares / number - np.square(total / number), 1e-12))
-        found = []
         for k, own in sums.items():
             n = len(sample[k])
             mean, rest = own / n, (total - own) / (number - n)
             mask = _stands_out((mean - rest) / spread, mean, rest)
             if mask.any():
-                found.append(_mark(patches, k, mask, sample[k]))
-        return found
+                yield _mark(patches, k, mask, sample[k])
 
 
 def _sharp(images: np.ndarray) -> np.ndarray:
@@ -385,21 +368,19 @@ class LevelsCheck(Check):
             grids = {k: grid for k, own in seen.items() if (grid := level_grid(own))}
             coarser = {k: finer for k in grids if (finer := _finer(k, seen, grids))}
             if coarser:
-                coarse = listed([patches.classes[k] for k in coarser])
-                fine = listed(
-                    [patches.classes[j] for j in {j: 0 for js in coarser.values() for j in js}]
-                )
+                between = {
+                    patches.classes[k]: [patches.classes[j] for j in js]
+                    for k, js in coarser.items()
+                }
+                fine = list(dict.fromkeys(name for names in between.values() for name in names))
                 numbers = {
                     "band": name,
                     "step": {patches.classes[k]: grids[k][1] for k in coarser},
-                    "finer": {
-                        patches.classes[k]: [patches.classes[j] for j in js]
-                        for k, js in coarser.items()
-                    },
+                    "finer": between,
                 }
                 title = (
-                    f"grey levels of {coarse} are coarser than those of {fine} in band '{name}'; "
-                    "the latter have values between them"
+                    f"grey levels of {listed(list(between))} are coarser than those of "
+                    f"{listed(fine)} in band '{name}'; the latter have values between them"
                 )
                 remedy = "prepare all classes from the same files in the same way"
                 shown = tuple(tuple(sample[k][:_SHOWN].tolist()) for k in coarser)

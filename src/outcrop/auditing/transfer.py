@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ class TransferCheck(Check):
 
     name, needs, rank = "map", ("images", "positions", "sources", "split"), 110
 
-    def run(self, context: Context) -> list[Finding]:
+    def run(self, context: Context) -> Iterator[Finding]:
         """One finding for space ("map-ground") and one for features ("map-features").
 
         If patches do not have the values of their sources, "map-values" replaces the latter.
@@ -104,7 +103,7 @@ class TransferCheck(Check):
         assert patches.positions is not None and split is not None  # noqa: PT018
         train, held_out = split.train, split.validation
         if not len(train) or not len(held_out):
-            return []
+            return
         opened = context.to_map or context.sources
         sources = tuple(map(Source.of, context.to_map)) or patches.sources
         points = prediction_points(patches, _POINTS, sources)
@@ -115,7 +114,7 @@ class TransferCheck(Check):
         if foreign:
             wanted = None
         if not len(points):
-            return []
+            return
         at, source = coordinates(patches.positions), patches.positions.source
         some = np.sort(np.random.default_rng(context.seed).permutation(train)[:_TRAINED_ON])
         spaces = [at]
@@ -126,18 +125,16 @@ class TransferCheck(Check):
             spaces.append(every)
         model = forest(features, patches.labels, context.seed)
         of_forest = falloff(at, patches.labels, model, spaces, source, context.seed)
-        found = []
         if not (patches.from_volume and context.to_map):  # volumes share no coordinates
-            found += _in_space(patches, train, held_out, points, of_forest[:1], context.seed)
+            yield from _in_space(patches, train, held_out, points, of_forest[:1], context.seed)
         if wanted is not None:
             distances = compare_distances(unknown, new, known)
-            biases = (
-                {_FOREST: of_forest[1].bias(distances.validation, distances.wanted)}
-                if of_forest
-                else {}
-            )
-            found.append(_finding("map-features", distances, biases=biases))
-        return [*found, foreign] if foreign else found
+            biases = {}
+            if of_forest:
+                biases[_FOREST] = of_forest[1].bias(distances.validation, distances.wanted)
+            yield _finding("map-features", distances, "", biases, {})
+        if foreign:
+            yield foreign
 
 
 def _in_space(
@@ -160,13 +157,10 @@ def _in_space(
     at, labels = coordinates(patches.positions), patches.labels
     distances = compare_distances(at[held_out], points.at, at[train])
     of_nearest = falloff(at, labels, interpolator(at, labels), [at], source, seed)
+    # Both are empty if there are too few positions.
+    models = dict(zip((_FOREST, _NEAREST), (*of_forest, *of_nearest), strict=False))
     biases, final = (
-        {
-            name: one.bias(distances.validation, wanted)
-            for name, (one,) in ((_FOREST, of_forest), (_NEAREST, of_nearest))
-        }
-        if of_forest
-        else {}
+        {name: one.bias(distances.validation, wanted) for name, one in models.items()}
         for wanted in (distances.wanted, nearest(points.at, at))
     )
     return [_finding("map-ground", distances, patches.unit, biases, final)]
@@ -262,9 +256,9 @@ def _scaled(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 def _finding(
     check: str,
     distances: Distances,
-    unit: str = "",
-    biases: Mapping[str, Bias] = MappingProxyType({}),
-    final: Mapping[str, Bias] = MappingProxyType({}),
+    unit: str,
+    biases: Mapping[str, Bias],
+    final: Mapping[str, Bias],
 ) -> Finding:
     """The finding for space, or for feature space if there is no unit.
 

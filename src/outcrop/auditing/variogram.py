@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
 
 import numpy as np
 from numpy.random import Generator
@@ -44,17 +44,12 @@ class Variogram:
         range: practical range: the distance at which the fitted model reaches 95 % of its sill.
             0 if even the nearest values are uncorrelated; infinite if `gamma` still rises at the
             longest lag.
-        low, high: 10th and 90th percentile of the ranges fitted to single draws. They show how
-            much the draws vary. They are not a confidence interval of the range for other areas,
-            which would be much wider.
         model: "Exponential", "Spherical" or "Gaussian"; "" if none was fitted.
     """
 
     lags: np.ndarray
     gamma: np.ndarray
     range: float
-    low: float
-    high: float
     model: str
 
     @property
@@ -80,7 +75,7 @@ def variogram(
     Lags are binned on a logarithmic scale, from `shortest` to half of `longest`. Bins with fewer
     than 30 pairs are left out (Journel and Huijbregts 1978, Mining Geostatistics, III.42). An
     exponential, a spherical and a Gaussian model, each with a nugget, are fitted to the mean over
-    the draws. The best model is then fitted to every draw.
+    the draws.
 
     Sources: Cressie and Hawkins (1980), Robust estimation of the variogram I, Mathematical Geology
     12, 115-125 (robust estimator); Matheron (1962) (the other). Both are computed by gstools.
@@ -107,34 +102,13 @@ def variogram(
     kept = np.isfinite(each).sum(axis=0) * 2 > len(each)
     if kept.sum() < 5:
         return None
-    lags, each = middle[kept], each[:, kept]
-    gamma = np.nanmean(each, axis=0)
+    lags, gamma = middle[kept], np.nanmean(each[:, kept], axis=0)
     near, far = gamma[:3].mean(), gamma[len(gamma) // 2 :].mean()
-    best = None if near > _UNCORRELATED * far else _fit(lags, gamma, list(_models()))
+    best = None if near > _UNCORRELATED * far else _fit(lags, gamma)
     if best is None or best[0] <= lags[0]:
-        return Variogram(lags, gamma, 0.0, 0.0, 0.0, "")
+        return Variogram(lags, gamma, 0.0, "")
     reach, model = best
-    start = [min(reach / lags.max(), 1.0)]
-    seen = [np.isfinite(one) for one in each]
-    again = [
-        _fit(lags[ok], one[ok], [model], start)
-        for one, ok in zip(each, seen, strict=True)
-        if ok.sum() > 4
-    ]
-    ranges = [one[0] for one in again if one is not None] or [reach]
-    low, high = np.percentile(ranges, (10, 90), method="nearest")
-    return Variogram(
-        lags=lags,
-        gamma=gamma,
-        range=_or_infinite(reach, longest),
-        low=max(min(float(low), _or_infinite(reach, longest)), lags[0]),
-        high=max(_or_infinite(float(high), longest), _or_infinite(reach, longest)),
-        model=model,
-    )
-
-
-def _or_infinite(reach: float, longest: float) -> float:
-    return reach if reach <= longest else np.inf
+    return Variogram(lags, gamma, reach if reach <= longest else np.inf, model)
 
 
 def _estimate(
@@ -158,33 +132,24 @@ def _estimate(
     return np.where(pairs >= _PAIRS * len(fields), gamma, np.nan)
 
 
-def _models() -> dict[str, Any]:
+def _fit(lags: np.ndarray, gamma: np.ndarray) -> tuple[float, str] | None:
+    """Practical range and name of the model that fits best; None if none can be fitted."""
     from gstools import Exponential, Gaussian, Spherical
 
-    return {model.__name__: model for model in (Exponential, Spherical, Gaussian)}
-
-
-def _fit(
-    lags: np.ndarray, gamma: np.ndarray, names: Sequence[str], starts: Sequence[float] = _STARTS
-) -> tuple[float, str] | None:
-    """Practical range and name of the model that fits best; None if none can be fitted."""
-    kinds, longest, top = _models(), lags.max(), gamma.max()
+    longest, top = lags.max(), gamma.max()
     best, best_r2 = None, -np.inf
-    for name in names:
-        for start in starts:
-            model = kinds[name](dim=1)
-            model.set_arg_bounds(
-                check_args=False, len_scale=[0, 3, "cc"], var=[0, 9, "cc"], nugget=[0, 9, "cc"]
-            )
-            guess = {"len_scale": start, "var": top / 2, "nugget": top / 10}
-            try:
-                _, _, r2 = model.fit_variogram(
-                    lags / longest, gamma, init_guess=guess, return_r2=True
-                )
-            except (RuntimeError, ValueError):  # no optimum found from this start
-                continue
-            if r2 > best_r2:
-                best, best_r2 = (float(model.percentile_scale(_SILL) * longest), name), r2
+    for kind, start in product((Exponential, Spherical, Gaussian), _STARTS):
+        model = kind(dim=1)
+        model.set_arg_bounds(
+            check_args=False, len_scale=[0, 3, "cc"], var=[0, 9, "cc"], nugget=[0, 9, "cc"]
+        )
+        guess = {"len_scale": start, "var": top / 2, "nugget": top / 10}
+        try:
+            _, _, r2 = model.fit_variogram(lags / longest, gamma, init_guess=guess, return_r2=True)
+        except (RuntimeError, ValueError):  # no optimum found from this start
+            continue
+        if r2 > best_r2:
+            best, best_r2 = (float(model.percentile_scale(_SILL) * longest), kind.__name__), r2
     return best
 
 
@@ -217,18 +182,15 @@ def draw_from_patches(patches: PatchSet, seed: int, draws: int) -> list[Draw]:
 def draw_from_sources(
     patches: PatchSet, opened: Sources, seed: int, draws: int, axis: int | None = None
 ) -> list[Draw]:
-    """Random pixels of scenes or volumes: 64 pixels of each of 24 random windows in each draw.
+    """As `draw_from_patches`, for scenes or volumes: 64 pixels of each of 24 windows in each draw.
 
-    Windows of scenes are squares of 64 pixels. Windows of volumes are beams along one axis, 2
+    Random windows of scenes are squares of 64 pixels. Those of volumes are beams along one axis, 2
     voxels wide. Every second beam is as long as the volume and the others are 16 voxels long. So
     pairs of voxels have all distances, from neighbours to the length of the volume.
 
     Args:
         opened: sources of the patches, opened.
         axis: axis along which beams run in volumes.
-
-    Returns:
-        As `draw_from_patches`.
     """
     rng = np.random.default_rng(seed)
     size = np.array([np.prod(source.shape, dtype=float) for source in patches.sources])
@@ -305,13 +267,8 @@ def _coordinates_in_patches(
     at = np.repeat(coordinates(positions)[:, None], row.shape[1], axis=1)
     height, width = patches.size
     if not patches.from_volume:
-        pixel = np.stack(
-            [
-                upper_left(positions.row, height)[:, None] + row,
-                upper_left(positions.column, width)[:, None] + column,
-            ],
-            axis=-1,
-        )
+        top, left = upper_left(positions.row, height), upper_left(positions.column, width)
+        pixel = np.stack([top[:, None] + row, left[:, None] + column], axis=-1)
         for number in np.unique(positions.source):
             here, source = positions.source == number, patches.sources[number]
             crs = patches.crs_of(number)

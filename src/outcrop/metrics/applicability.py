@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.errors import OutcropError
 from outcrop.metrics.intervals import (
+    DRAWS,
     Interval,
+    check_any,
     interval_of_share,
+    intervals_of_shares,
     ratio,
     resampled_counts,
     support,
@@ -147,7 +149,8 @@ def learn_area(
     if len(held_out):
         apart = Nearest(standard).distance(_standardised(held_out, mean, std, share))
     elif folds:
-        apart = _to_other_folds(standard, folds)
+        each = [Nearest(standard[train]).distance(standard[held]) for train, held in folds]
+        apart = torch.cat(each)
     else:
         apart = _to_other_groups(standard, groups)
     held = apart / (distance or 1.0)
@@ -199,39 +202,26 @@ class Applicability:
 
 
 def judge_applicability(
-    outside: np.ndarray,
-    right: np.ndarray,
-    groups: np.ndarray | None = None,
-    draws: int = 2000,
-    seed: int = 0,
+    outside: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None
 ) -> Applicability:
     """Whether patches outside the area of applicability are wrong more often, with 95 % intervals.
 
     Args:
         outside, right: bool, `N`.
         groups: `N`, spatial block of each patch; None: patches are independent.
-        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
-        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
     """
-    if not len(right):
-        raise OutcropError(
-            "area of applicability", "no patches to evaluate; take smaller blocks or buffer"
-        )
+    check_any(right, "area of applicability")
     cells = 2 * outside.astype(np.int64) + right
-    drawn = resampled_counts(cells, 4, groups, draws, seed).reshape(draws, 2, 2)
+    drawn = resampled_counts(cells, 4, groups).reshape(DRAWS, 2, 2)
     counts = np.bincount(cells, minlength=4).reshape(1, 2, 2)
     share, redrawn = (c[:, 1].sum(axis=1) / c.sum(axis=(1, 2)) for c in (counts, drawn))
     accuracy, reaccuracy = (ratio(c[:, :, 1], c.sum(axis=2)) for c in (counts, drawn))
+    all_outside = interval_of_share(share[0], redrawn, support(groups, len(right)))
     standing = supports(outside.astype(np.int64), 2, groups)
-    inside, beyond = (
-        interval_of_share(accuracy[0, k], reaccuracy[:, k], standing[k]) for k in (0, 1)
-    )
-    return Applicability(
-        interval_of_share(share[0], redrawn, support(groups, len(right))), inside, beyond
-    )
+    return Applicability(all_outside, *intervals_of_shares(accuracy[0], reaccuracy, standing))
 
 
 def _standardised(features: Tensor, mean: Tensor, std: Tensor, weights: Tensor) -> Tensor:
@@ -253,11 +243,6 @@ def _shares(weights: np.ndarray | None, channels: int) -> Tensor:
         return torch.ones(channels)
     share = np.nan_to_num(weights).clip(0)
     return torch.from_numpy(share / share.max()).float() if share.any() else torch.ones(channels)
-
-
-def _to_other_folds(points: Tensor, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
-    """The distance of each held-out point to the nearest that its fold trains on, by fold."""
-    return torch.cat([Nearest(points[train]).distance(points[held]) for train, held in folds])
 
 
 def _to_other_groups(points: Tensor, groups: np.ndarray) -> Tensor:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outcrop.errors import OutcropError
 from outcrop.metrics.intervals import (
+    DRAWS,
     Interval,
+    check_any,
     interval_of_difference,
-    interval_of_share,
+    intervals_of_shares,
     number_of_groups,
     ratio,
     resampled_counts,
@@ -94,12 +95,7 @@ class Reliability:
 
 
 def reliability(
-    truth: np.ndarray,
-    probabilities: np.ndarray,
-    bins: int = 15,
-    groups: np.ndarray | None = None,
-    draws: int = 2000,
-    seed: int = 0,
+    truth: np.ndarray, probabilities: np.ndarray, bins: int = 15, groups: np.ndarray | None = None
 ) -> Reliability:
     """Compare confidence with accuracy, with 95 % intervals from whole groups.
 
@@ -109,12 +105,8 @@ def reliability(
     (m - 1)/B, left out, to m/B.
 
     Args:
-        truth: int, `N`.
-        probabilities: float, `N × K`; rows sum to 1.
+        truth, probabilities, groups: as in `calibrate`.
         bins: number of bins B.
-        groups: `N`, spatial block of each patch; None: patches are independent.
-        draws: number of bootstrap samples (see `outcrop.metrics.intervals`).
-        seed: random seed of the bootstrap.
 
     Raises:
         OutcropError: no patches.
@@ -127,26 +119,20 @@ def reliability(
     >>> print(f"{found.error:.3f} {found.excess.value:+.3f}")  # 0.1, 0.8 and 0.4 away; 2.3 - 2
     0.433 +0.100
     """
-    if not len(truth):
-        raise OutcropError("calibration", "no patches to evaluate; take smaller blocks or buffer")
+    check_any(truth, "calibration")
     certain = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == truth).astype(np.int64)
     index = np.clip(np.ceil(certain * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     mean = ratio(np.bincount(index, certain, bins), counts)
-    cells = resampled_counts(2 * index + right, 2 * bins, groups, draws, seed)
-    cells = cells.reshape(draws, bins, 2)
+    cells = resampled_counts(2 * index + right, 2 * bins, groups).reshape(DRAWS, bins, 2)
     drawn, drawn_right = cells.sum(axis=2), cells[:, :, 1]
-    accuracy, drawn_accuracy = (
-        ratio(np.bincount(index, right, bins), counts),
-        ratio(drawn_right, drawn),
-    )
-    standing = supports(index, bins, groups)
+    accuracy = ratio(np.bincount(index, right, bins), counts)
     surplus = (drawn * np.nan_to_num(mean) - drawn_right).sum(axis=1) / drawn.sum(axis=1)
     return Reliability(
         confidence=mean,
-        accuracy=tuple(
-            interval_of_share(accuracy[k], drawn_accuracy[:, k], standing[k]) for k in range(bins)
+        accuracy=intervals_of_shares(
+            accuracy, ratio(drawn_right, drawn), supports(index, bins, groups)
         ),
         counts=counts,
         error=float(np.nansum(counts * np.abs(accuracy - mean)) / len(truth)),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import t as student
 
-from outcrop.errors import OutcropError
 from outcrop.metrics.intervals import (
+    DRAWS,
     Interval,
     Support,
+    check_any,
     interval_of_difference,
     resampled_counts,
     resampled_means,
@@ -35,9 +36,7 @@ def leak_gap(
     Args:
         random, spatial: bool, `N`, whether each patch is predicted correctly under the random and
             the spatial split; or float, the share of several models that predict it correctly.
-        groups: `N`, spatial block of each patch; None: patches are independent.
-        draws: number of bootstrap samples.
-        seed: random seed of the bootstrap.
+        groups, draws, seed: as in `outcrop.metrics.intervals.resampled_counts`.
 
     Raises:
         OutcropError: no patches.
@@ -45,36 +44,27 @@ def leak_gap(
     >>> leak_gap(np.array([True, True]), np.array([True, False]), None).value
     0.5
     """
-    _refuse_nothing(random)
+    check_any(random)
     gap = np.asarray(random, np.float64) - np.asarray(spatial, np.float64)
     drawn = resampled_means(gap[:, None], groups, draws, seed)[:, 0]
     return interval_of_difference(float(gap.mean()), drawn, support(groups, len(gap)))
 
 
-def unpaired_leak_gap(
-    random: Judged, spatial: Judged, draws: int = 2000, seed: int = 0
-) -> Interval:
+def unpaired_leak_gap(random: Judged, spatial: Judged) -> Interval:
     """As `leak_gap`, for a random split that holds out other patches than the spatial split.
 
     The interval is that of two independent sets of blocks (Welch's t).
 
     Args:
         random, spatial: truth, predictions and groups of the same model under the two splits.
-        draws: number of bootstrap samples.
-        seed: random seed of the bootstraps.
 
     Raises:
         OutcropError: no patches on one of the sides.
     """
-    return _difference(
-        _overall(random, draws, seed),
-        _overall(spatial, draws, seed + 1),
-    )
+    return _difference(_overall(random, seed=0), _overall(spatial, seed=1))
 
 
-def balanced_gap(
-    one: Judged, other: Judged, classes: int, draws: int = 2000, seed: int = 0
-) -> Interval:
+def balanced_gap(one: Judged, other: Judged, classes: int) -> Interval:
     """Balanced accuracy on one set of patches minus that on another.
 
     The interval is that of two independent sets of blocks, as in `unpaired_leak_gap`.
@@ -82,16 +72,11 @@ def balanced_gap(
     Args:
         one, other: truth, predictions and groups.
         classes: number of classes.
-        draws: number of bootstrap samples.
-        seed: random seed of the bootstraps.
 
     Raises:
         OutcropError: no patches in one of the sets.
     """
-    return _difference(
-        _balanced(one, classes, draws, seed),
-        _balanced(other, classes, draws, seed + 1),
-    )
+    return _difference(_balanced(one, classes, seed=0), _balanced(other, classes, seed=1))
 
 
 def paired_gain(
@@ -111,10 +96,8 @@ def paired_gain(
 
     Args:
         truth, one, other: int, `N`: true classes, and the predictions of the two models.
-        groups: `N`, spatial block of each patch; None: patches are independent.
         classes: number of classes.
-        draws: number of bootstrap samples.
-        seed: random seed of the bootstrap.
+        groups, draws, seed: as in `outcrop.metrics.intervals.resampled_counts`.
 
     Raises:
         OutcropError: no patches.
@@ -146,18 +129,18 @@ _Measured = tuple[float, np.ndarray, Support]
 """A score, its draws, and what it stands on."""
 
 
-def _overall(judged: Judged, draws: int, seed: int) -> _Measured:
+def _overall(judged: Judged, seed: int) -> _Measured:
     truth, predicted, groups = judged
-    _refuse_nothing(truth)
+    check_any(truth)
     right = (np.asarray(truth) == np.asarray(predicted)).astype(np.float64)
-    drawn = resampled_means(right[:, None], groups, draws, seed)[:, 0]
+    drawn = resampled_means(right[:, None], groups, seed=seed)[:, 0]
     return float(right.mean()), drawn, support(groups, len(right))
 
 
-def _balanced(judged: Judged, classes: int, draws: int, seed: int) -> _Measured:
+def _balanced(judged: Judged, classes: int, seed: int) -> _Measured:
     truth, predicted, groups = judged
     right = np.asarray(truth) == np.asarray(predicted)
-    counts = _counts(truth, [right], groups, classes, draws, seed)
+    counts = _counts(truth, [right], groups, classes, DRAWS, seed)
     found = mean_recall(counts[:, :, 1], counts.sum(axis=2))
     return float(found[0]), found[1:], _by_class(truth, groups)
 
@@ -194,7 +177,7 @@ def _counts(
     seed: int,
 ) -> np.ndarray:
     """Counts of patches by class and by which models are right, then the same in each draw."""
-    _refuse_nothing(truth)
+    check_any(truth)
     kinds = 2 ** len(right)
     cells = np.asarray(truth) * kinds + sum(
         mask.astype(np.int64) << bit for bit, mask in enumerate(right)
@@ -203,8 +186,3 @@ def _counts(
     drawn = resampled_counts(cells, size, groups, draws, seed)
     found = np.bincount(cells, minlength=size)
     return np.concatenate([found[None], drawn]).reshape(draws + 1, classes, kinds)
-
-
-def _refuse_nothing(patches: np.ndarray) -> None:
-    if not len(patches):
-        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

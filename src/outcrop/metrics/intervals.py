@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ from scipy import sparse
 from scipy.stats import beta
 from scipy.stats import t as student
 
+from outcrop.errors import OutcropError
 from outcrop.metrics.significance import effective_groups
 
 FEW_GROUPS = 5
+DRAWS = 2000
+"""Default number of bootstrap samples."""
 _CHUNK_WEIGHTS = 1 << 23
 _TAIL = 0.025
 # Draws that differ by less are equal up to rounding.
@@ -122,6 +125,12 @@ def support_where(chosen: np.ndarray, groups: np.ndarray | None) -> Support:
     return support(None if groups is None else groups[chosen], int(chosen.sum()))
 
 
+def check_any(patches: np.ndarray, what: str = "scores") -> None:
+    """Raise an error if there are no patches; the message names `what`."""
+    if not len(patches):
+        raise OutcropError(what, "no patches to evaluate; take smaller blocks or buffer")
+
+
 def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Interval:
     """The 95 % interval of a proportion, such as an accuracy, recall or precision, by bootstrap.
 
@@ -153,11 +162,16 @@ def interval_of_share(value: float, draws: np.ndarray, support: Support) -> Inte
     return Interval(float(value), float(low), float(high))
 
 
+def intervals_of_shares(
+    values: np.ndarray, draws: np.ndarray, supports: Sequence[Support]
+) -> tuple[Interval, ...]:
+    """`interval_of_share` of each of K proportions; `draws` is `draws × K`."""
+    each = zip(values, draws.T, supports, strict=True)
+    return tuple(interval_of_share(value, drawn, one) for value, drawn, one in each)
+
+
 def interval_of_difference(
-    value: float,
-    draws: np.ndarray,
-    support: Support,
-    bounds: tuple[float, float] = (-1.0, 1.0),
+    value: float, draws: np.ndarray, support: Support, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> Interval:
     """The 95 % interval of a difference of proportions, or of a mean, by bootstrap.
 
@@ -213,15 +227,15 @@ def _variance(draws: np.ndarray, support: Support) -> float:
 
 
 def resampled_counts(
-    cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int, seed: int
+    cells: np.ndarray, size: int, groups: np.ndarray | None, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """Number of patches in each cell, in bootstrap samples of whole groups (cluster bootstrap).
+    """Patches in each cell in bootstrap samples of whole groups: float64, `draws × size`.
 
     Its variance is too small by the factor (G - 1) / G for G groups, which `interval_of_share` and
     `interval_of_difference` correct.
 
     Source: Field and Welsh (2007), Bootstrapping clustered data, Journal of the Royal
-    Statistical Society B 69, 369-390.
+    Statistical Society B 69, 369-390 (cluster bootstrap).
 
     Args:
         cells: int, `N`, cell of each patch, 0 to `size - 1`.
@@ -229,26 +243,26 @@ def resampled_counts(
         groups: `N`, group of each patch; None: patches are independent.
         draws: number of bootstrap samples.
         seed: random seed.
-
-    Returns:
-        float64, `draws × size`.
     """
-    return resampled_rows(*_kinds(cells, size, groups), draws, seed)
+    # Groups of one patch differ only in its cell. Drawing from the cells, each as often as it
+    # occurs, is the same bootstrap and needs no table of N rows.
+    if groups is None or number_of_groups(groups, len(cells)) == len(cells):
+        each = np.bincount(cells, minlength=size)
+        return resampled_rows(sparse.eye_array(size, format="csr"), each, draws, seed)
+    names, group = np.unique(groups, return_inverse=True)
+    table = sparse.coo_array((np.ones(len(cells)), (group, cells)), shape=(len(names), size))
+    return resampled_rows(table.tocsr(), None, draws, seed)
 
 
 def resampled_rows(
     rows: np.ndarray | sparse.csr_array, multiplicity: np.ndarray | None, draws: int, seed: int
 ) -> np.ndarray:
-    """Sums over the rows of a table in bootstrap samples of rows.
+    """Sums over the rows of a table in bootstrap samples of rows: float64, `draws × size`.
 
     Args:
         rows: `G × size`, counts of each group in each cell.
         multiplicity: int, `G`, number of groups with the same row; None: 1 each.
         draws: number of bootstrap samples, each with the given number of groups.
-        seed: random seed.
-
-    Returns:
-        float64, `draws × size`.
     """
     if multiplicity is None:
         multiplicity = np.ones(rows.shape[0], dtype=np.int64)
@@ -265,18 +279,13 @@ def resampled_rows(
 
 
 def resampled_means(
-    values: np.ndarray, groups: np.ndarray | None, draws: int, seed: int
+    values: np.ndarray, groups: np.ndarray | None, draws: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
-    """Means over patches in bootstrap samples of whole groups.
+    """Means over patches in bootstrap samples of whole groups: float64, `draws × size`.
 
     Args:
         values: float, `N × size`, values of each patch.
-        groups: `N`, group of each patch; None: patches are independent.
-        draws: number of bootstrap samples.
-        seed: random seed.
-
-    Returns:
-        float64, `draws × size`.
+        groups, draws, seed: as in `resampled_counts`.
     """
     rows = np.column_stack((values, np.ones(len(values))))
     if groups is not None:
@@ -297,18 +306,3 @@ def number_of_groups(groups: np.ndarray | None, patches: int) -> int:
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Quotient of counts; NaN for 0 / 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-
-
-def _kinds(
-    cells: np.ndarray, size: int, groups: np.ndarray | None
-) -> tuple[sparse.csr_array, np.ndarray]:
-    # Groups of one patch differ only in its cell. Drawing from the cells, each as often as it
-    # occurs, is the same bootstrap and needs no table of N rows.
-    if groups is not None:
-        names, group = np.unique(groups, return_inverse=True)
-        if len(names) < len(cells):
-            table = sparse.coo_array(
-                (np.ones(len(cells)), (group, cells)), shape=(len(names), size)
-            )
-            return table.tocsr(), np.ones(len(names), dtype=np.int64)
-    return sparse.eye_array(size, format="csr"), np.bincount(cells, minlength=size)

@@ -60,17 +60,13 @@ class Nearest:
         away = (points - self._centres[member]).norm(dim=1)
         zeros = torch.zeros(len(sizes), device=points.device)
         self._radii = zeros.scatter_reduce(0, member, away, "amax")
-        self._balls = [
-            _ball(points, index, groups) for index in member.argsort().split(sizes.tolist())
-        ]
+        self._balls, only = [], []
+        for index in member.argsort().split(sizes.tolist()):
+            its, of = points[index], None if groups is None else groups[index]
+            self._balls.append(_Ball(index, its.T.contiguous(), its.square().sum(dim=1), of))
+            only.append(-1 if of is None or len(of.unique()) > 1 else int(of[0]))
         # The group of balls that hold one group alone, and -1 for all others.
-        self._only = torch.tensor(
-            [
-                -1 if ball.groups is None or len(ball.groups.unique()) > 1 else int(ball.groups[0])
-                for ball in self._balls
-            ],
-            device=points.device,
-        )
+        self._only = torch.tensor(only, device=points.device)
         self._rows = max(1, min(_ROWS, _VALUES // max(len(sizes), int(sizes.max()))))
 
     def distance(self, queries: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -103,23 +99,20 @@ class Nearest:
             allowed = apart.masked_fill(self._only == groups[:, None], torch.inf)
         first = allowed.argmin(dim=1)
         best = _Best(queries, groups)
-        balls, rows = first.sort()
-        for ball, some in self._by_ball(balls, rows):
-            best.look_into(ball, some)
+        self._search(best, *first.sort())
         reached = (best.value + squares).clamp_min(0).sqrt()
         reaches = apart - self._radii < reached[:, None]
         reaches.scatter_(1, first[:, None], False)
-        balls, rows = reaches.T.contiguous().nonzero(as_tuple=True)
-        for ball, some in self._by_ball(balls, rows):
-            best.look_into(ball, some)
+        self._search(best, *reaches.T.contiguous().nonzero(as_tuple=True))
         distance = (queries - self._points[best.index.clamp_min(0)]).norm(dim=1)
         return torch.where((best.index < 0) & distance.isfinite(), torch.inf, distance)
 
-    def _by_ball(self, balls: Tensor, rows: Tensor) -> list[tuple[_Ball, Tensor]]:
-        """Each ball that rows have to search, by number, and these rows."""
+    def _search(self, best: _Best, balls: Tensor, rows: Tensor) -> None:
+        """Search the balls, by ascending number, each for the query of its row."""
         counts = torch.bincount(balls, minlength=len(self._balls)).tolist()
-        split = zip(self._balls, rows.split(counts), strict=True)
-        return [(ball, some) for ball, some in split if len(some)]
+        for ball, some in zip(self._balls, rows.split(counts), strict=True):
+            if len(some):
+                best.look_into(ball, some)
 
 
 class _Best:
@@ -147,16 +140,6 @@ class _Best:
         self.index[rows] = ball.index[which.index_select(0, nearer)]
 
 
-def _ball(points: Tensor, index: Tensor, groups: Tensor | None) -> _Ball:
-    its = points[index]
-    return _Ball(
-        index,
-        its.T.contiguous(),
-        its.square().sum(dim=1),
-        None if groups is None else groups[index],
-    )
-
-
 def _clusters(points: Tensor, number: int) -> Tensor:
     """The cluster of each point, int64 from 0 without gaps, at most `number` of them.
 
@@ -166,15 +149,11 @@ def _clusters(points: Tensor, number: int) -> Tensor:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)
     some = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:number]
     centres = points[some]
+    parts = points.split(_ROWS)
     for _ in range(_ROUNDS):
         squares = centres.square().sum(dim=1)
-        member = torch.cat(
-            [
-                torch.addmm(squares, part, centres.T, alpha=-2).argmin(dim=1)
-                for part in points.split(_ROWS)
-            ]
-        )
-        member = member.unique(return_inverse=True)[1]
+        nearest = [torch.addmm(squares, part, centres.T, alpha=-2).argmin(dim=1) for part in parts]
+        member = torch.cat(nearest).unique(return_inverse=True)[1]
         sizes = torch.bincount(member)
         sums = torch.zeros(len(sizes), points.shape[1]).index_add_(0, member, points)
         centres = sums / sizes[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeVar
@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.stats import t as student
 
-from outcrop.errors import OutcropError
 from outcrop.metrics.gaps import mean_recall
-from outcrop.metrics.intervals import Interval, resampled_rows
+from outcrop.metrics.intervals import Interval, check_any, resampled_rows
 from outcrop.metrics.significance import McNemar, effective_groups, holm, mcnemar
 
 LEVEL = 0.05
@@ -132,21 +131,28 @@ def pairwise_tests(
     Raises:
         OutcropError: no patches.
     """
-    if not len(truth):
-        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")
+    check_any(truth)
     truth = np.asarray(truth)
     right = {name: np.atleast_2d(one) == truth for name, one in predicted.items()}
-    blocks = _blocks(truth, groups, classes)
-    balanced, overall = _measured(right, blocks, draws, seed)
-    pairs = list(combinations(predicted, 2))
+    independent = np.arange(len(truth)) if groups is None else groups
+    names, piece = np.unique(independent, return_inverse=True)
+    cells = piece * classes + truth
+
+    def by_block(weights: np.ndarray | None = None) -> np.ndarray:
+        """Number of patches, or sum of their weights, by block and class: `G × K`."""
+        found = np.bincount(cells, weights, minlength=len(names) * classes)
+        return found.reshape(len(names), classes)
+
+    balanced, overall = _measured(right, by_block, draws, seed)
+    counts, pairs = by_block(), list(combinations(predicted, 2))
 
     def differences(measured: Mapping[str, _Measured], effective: float) -> list[Difference]:
         return _corrected(
-            [_difference(measured[a], measured[b], blocks.pieces, effective) for a, b in pairs]
+            [_difference(measured[a], measured[b], len(names), effective) for a, b in pairs]
         )
 
-    by_class = differences(balanced, blocks.effective_balanced)
-    by_patch = differences(overall, blocks.effective_overall)
+    by_class = differences(balanced, _effective_balanced(counts))
+    by_patch = differences(overall, effective_groups(counts.sum(axis=1)))
     alike = _corrected([mcnemar(right[a][0], right[b][0]) for a, b in pairs])
     return tuple(
         PairwiseTest(a, b, by_class[i], by_patch[i], alike[i]) for i, (a, b) in enumerate(pairs)
@@ -166,59 +172,24 @@ class _Measured:
     drawn: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """The patches of an evaluation, by block and class.
-
-    Attributes:
-        truth: int, `N`, class of each patch.
-        piece: int, `N`, block of each patch, 0 to G - 1.
-        pieces, classes: numbers of blocks G and classes K.
-    """
-
-    truth: np.ndarray
-    piece: np.ndarray
-    pieces: int
-    classes: int
-
-    def counts(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """Number of patches, or sum of their weights: `G × K`."""
-        cells = self.piece * self.classes + self.truth
-        found = np.bincount(cells, weights, minlength=self.pieces * self.classes)
-        return found.reshape(self.pieces, self.classes)
-
-    @property
-    def effective_overall(self) -> float:
-        """Effective number of blocks if all patches have the same weight."""
-        return effective_groups(self.counts().sum(axis=1))
-
-    @property
-    def effective_balanced(self) -> float:
-        """The same if all classes have the same weight; 1 if a class lies in one block only."""
-        counts = self.counts()
-        if ((counts > 0).sum(axis=0) == 1).any():
-            return 1.0
-        return effective_groups((counts / np.maximum(counts.sum(axis=0), 1)).sum(axis=1))
-
-
-def _blocks(truth: np.ndarray, groups: np.ndarray | None, classes: int) -> _Blocks:
-    names, piece = np.unique(
-        np.arange(len(truth)) if groups is None else groups, return_inverse=True
-    )
-    return _Blocks(truth, piece, len(names), classes)
+def _effective_balanced(counts: np.ndarray) -> float:
+    """Effective number of blocks if classes weigh the same; 1 if a class lies in one block only."""
+    if ((counts > 0).sum(axis=0) == 1).any():
+        return 1.0
+    return effective_groups((counts / np.maximum(counts.sum(axis=0), 1)).sum(axis=1))
 
 
 def _measured(
-    right: Mapping[str, np.ndarray], blocks: _Blocks, draws: int, seed: int
+    right: Mapping[str, np.ndarray], by_block: Callable[..., np.ndarray], draws: int, seed: int
 ) -> tuple[dict[str, _Measured], dict[str, _Measured]]:
     """Balanced and overall accuracy of every model, in the same bootstrap samples."""
-    shares = [blocks.counts(), *(blocks.counts(one.mean(axis=0)) for one in right.values())]
-    table = np.concatenate(shares, axis=1)
-    drawn = resampled_rows(table, None, draws, seed).reshape(draws, len(shares), blocks.classes)
-    there, everything = np.bincount(blocks.truth, minlength=blocks.classes), drawn[:, 0]
+    shares = [by_block(), *(by_block(one.mean(axis=0)) for one in right.values())]
+    drawn = resampled_rows(np.concatenate(shares, axis=1), None, draws, seed)
+    drawn = drawn.reshape(draws, len(shares), -1)
+    there, everything = shares[0].sum(axis=0), drawn[:, 0]
     balanced, overall = {}, {}
     for (name, one), found in zip(right.items(), drawn.swapaxes(0, 1)[1:], strict=True):
-        each = np.stack([blocks.counts(row).sum(axis=0) for row in one])
+        each = np.stack([by_block(row).sum(axis=0) for row in one])
         balanced[name] = _Measured(
             mean_recall(each, np.broadcast_to(there, each.shape)), mean_recall(found, everything)
         )

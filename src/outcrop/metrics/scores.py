@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from outcrop.errors import OutcropError
 from outcrop.frames import Tabular, ends, frame
 from outcrop.metrics.intervals import (
     Interval,
-    Support,
+    check_any,
     interval_of_share,
+    intervals_of_shares,
     number_of_groups,
     ratio,
     resampled_counts,
@@ -122,7 +122,7 @@ def score(
     >>> scores.overall.value, scores.recall[1].value
     (0.75, 0.5)
     """
-    _refuse_nothing(truth)
+    check_any(truth)
     K = len(classes)
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     cells = truth * K + predicted
@@ -133,19 +133,12 @@ def score(
     in_either = [support_where((truth == k) | (predicted == k), groups) for k in range(K)]
     whole = support(groups, len(cells))
     by_class = support(groups, len(cells), 1 / confusion.sum(axis=1)[truth])
-
-    def per_class(measure: str, standing: list[Support]) -> tuple[Interval, ...]:
-        return tuple(
-            interval_of_share(float(found[measure][k]), redrawn[measure][:, k], standing[k])
-            for k in range(K)
-        )
-
     return Scores(
         classes=tuple(classes),
         confusion=confusion,
-        precision=per_class("precision", in_prediction),
-        recall=per_class("recall", in_truth),
-        f1=per_class("f1", in_either),
+        precision=intervals_of_shares(found["precision"], redrawn["precision"], in_prediction),
+        recall=intervals_of_shares(found["recall"], redrawn["recall"], in_truth),
+        f1=intervals_of_shares(found["f1"], redrawn["f1"], in_either),
         overall=interval_of_share(float(found["overall"]), redrawn["overall"], whole),
         balanced=interval_of_share(float(found["balanced"]), redrawn["balanced"], by_class),
         groups=number_of_groups(groups, len(cells)),
@@ -219,8 +212,3 @@ def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
         "overall": ratio(right.sum(axis=-1), truth.sum(axis=-1)),
         "balanced": ratio(np.nansum(recall, axis=-1), (truth > 0).sum(axis=-1)),
     }
-
-
-def _refuse_nothing(truth: np.ndarray) -> None:
-    if len(truth) == 0:
-        raise OutcropError("scores", "no patches to evaluate; take smaller blocks or buffer")

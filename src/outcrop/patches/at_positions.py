@@ -17,7 +17,7 @@ from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.cut_volume import check_size, common_dtype, volume_images, with_samples
 from outcrop.patches.palette import given_colours
 from outcrop.patches.patchset import Column, PatchSet, check_output
-from outcrop.patches.positions import Positions, Source, fitting, in_slice, volume_positions
+from outcrop.patches.positions import Positions, Source, fitting, volume_positions
 from outcrop.patches.samples import (
     check_numbers,
     common_crs,
@@ -29,6 +29,7 @@ from outcrop.patches.samples import (
 from outcrop.patches.table import (
     Centres,
     Table,
+    by_slice,
     centres_by_lines,
     found,
     names_lines,
@@ -107,21 +108,13 @@ def cut_at_positions(
         sources: scenes, or volumes.
         positions: CSV file, or Parquet file if the name ends in .parquet.
         column: name of the class column.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            centre.
+        size, reading, colours, per_class, seed, output, overwrite: as in `outcrop.cut`.
         axis: axis perpendicular to all slices, from 0, for a table without that column.
         bands: bands of scenes to use, by number from 1 or by name.
-        reading: how scenes are read: resolution, physical or raw values, masks.
         crs: coordinate reference system of scenes that have none.
         keep: additional columns of the table to keep, for example to split by.
         classes: names for the whole numbers in the class column, in ascending order, or each as
             `VALUE=NAME`. Default: the values are the names.
-        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
-            NAME=COLOUR.
-        per_class: largest number of patches per class, drawn at random.
-        seed: random seed for `per_class`.
-        output: folder for the patch set; without it the patches are kept in memory.
-        overwrite: whether `output` may exist.
 
     Returns:
         The patches in the order of the table. Patches of volumes have the band "grey".
@@ -131,8 +124,7 @@ def cut_at_positions(
             of the table.
     """
     check_numbers(seed, size=size, per_class=per_class)
-    if output is not None:
-        check_output(Path(output), overwrite)
+    check_output(output, overwrite)
     table = read_table(positions)
     here = found(table)
     dropped = Counter({"not found": int((~here).sum())})
@@ -170,7 +162,7 @@ def cut_at_positions(
         sources=rows.sources,
         crs=rows.crs,
         reading=rows.reading,
-        columns={name: _kept(table, name) for name in keep},
+        columns={name: Column.of(table.words(name)) for name in keep},
         dropped={reason: count for reason, count in dropped.items() if count},
         colours=given_colours(names, [], colours),
     ).subset(valid & ~rows.repeated)
@@ -204,11 +196,7 @@ def _classes(
 
 
 def _in_volumes(
-    volumes: Sequence[Volume],
-    table: Table,
-    labels: np.ndarray,
-    every_axis: int | None,
-    size: int,
+    volumes: Sequence[Volume], table: Table, labels: np.ndarray, every_axis: int | None, size: int
 ) -> _Rows:
     source = _sources(table, [volume.name for volume in volumes])
     if "axis" in table or every_axis is None:
@@ -221,17 +209,15 @@ def _in_volumes(
     )
     for number, across in np.unique(np.stack([source, axis]), axis=1).T:
         check_size(volumes[number], int(across), size)
-    centres = (centres_by_lines if names_lines(table, volumes) else _centres_by_index)(
-        table, volumes, source, axis, size
-    )
-    index, row, column = centres.index, centres.row, centres.column
+    centres = centres_by_lines if names_lines(table, volumes) else _centres_by_index
+    index, row, column, inside = centres(table, volumes, source, axis, size)
     repeated = _repeated(table, labels, source, axis, index, row, column)
     at = volume_positions(source, axis, index, row, column, size)
     return _Rows(
         positions=at,
         repeated=repeated,
         valid=with_samples(volumes, at),
-        inside=centres.inside,
+        inside=inside,
         dtype=common_dtype(volumes),
         images=lambda at: volume_images(volumes, at, size),
         sources=tuple(map(Source.of, volumes)),
@@ -244,8 +230,8 @@ def _centres_by_index(
 ) -> Centres:
     """Centre pixels by index, row and column; all patches lie inside their slices."""
     index = table.numbers("index")
-    every, shape = np.arange(len(table)), np.array([volume.shape for volume in volumes])[source]
-    length = shape[every, axis]
+    shape = np.array([volume.shape for volume in volumes])[source].T
+    length, *plane = by_slice(shape, axis)
     table.refuse(
         (index < 0) | (index >= length),
         lambda i: (
@@ -253,10 +239,8 @@ def _centres_by_index(
             f"use one of 0 to {length[i] - 1}"
         ),
     )
-    down, right = np.array([in_slice(across) for across in range(3)])[axis].T
-    plane = shape[every, down], shape[every, right]
     row, column = _centres(table, [volumes[i].title for i in source], plane, size)
-    return Centres(index, row, column, np.ones(len(table), bool))
+    return index, row, column, np.ones(len(table), bool)
 
 
 def _in_scenes(scenes: Sequence[Scene], table: Table, labels: np.ndarray, size: int) -> _Rows:
@@ -292,7 +276,8 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
     if "source" not in table and len(names) == 1:
         return np.zeros(len(table), np.int64)
     words, which = np.unique(table.words("source"), return_inverse=True)
-    matches = [_matches(word, names) for word in words]
+    # Tables from other computers match by file name.
+    matches = [fitting(word, names) or fitting(file_name(word), names) for word in words]
     number = np.array([found[0] if len(found) == 1 else -1 for found in matches], np.int64)[which]
 
     def reason(i: int) -> str:
@@ -306,13 +291,8 @@ def _sources(table: Table, names: Sequence[str]) -> np.ndarray:
     return number
 
 
-def _matches(word: str, names: Sequence[str]) -> list[int]:
-    """The sources that a word may name; tables from other computers match by file name."""
-    return fitting(word, names) or fitting(file_name(word), names)
-
-
 def _centres(
-    table: Table, titles: Sequence[str], plane: tuple[np.ndarray, ...], size: int
+    table: Table, titles: Sequence[str], plane: Sequence[np.ndarray], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of the centre pixels of patches inside their sources.
 
@@ -346,8 +326,3 @@ def _repeated(table: Table, labels: np.ndarray, *place: np.ndarray) -> np.ndarra
         ),
     )
     return np.asarray(first != np.arange(len(table)))
-
-
-def _kept(table: Table, name: str) -> Column:
-    names, codes = np.unique(table.words(name), return_inverse=True)
-    return Column(codes, tuple(map(str, names)))

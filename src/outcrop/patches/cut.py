@@ -25,7 +25,6 @@ from outcrop.patches.samples import (
     inside,
     join_positions,
     positions_of,
-    thin,
     with_data,
 )
 from outcrop.progress import warn
@@ -38,8 +37,6 @@ from outcrop.sources.reading import Reading
 from outcrop.sources.scene import Scene, SceneReader
 
 _BATCH = 2048
-
-
 SIZE, LEAST_SIZE = 33, 9
 
 
@@ -123,8 +120,7 @@ def cut(
             class.
     """
     check_numbers(seed, size=size, stride=stride, per_class=per_class)
-    if output is not None:
-        check_output(Path(output), overwrite)
+    check_output(output, overwrite)
     opened = open_all_scenes(as_list(scenes), bands, crs, reading)
     if size is None:
         size = default_size(opened)
@@ -196,7 +192,7 @@ def _choose(
     """The labelled pixels of a scene that become patches, and whether patches may have gaps."""
     pixels = layer.on(scene)
     dropped.update(pixels.dropped)
-    pixels = thin(pixels, stride)
+    pixels = pixels[(pixels.row % stride == 0) & (pixels.column % stride == 0)]
     if edge == "drop":
         whole = inside(scene, pixels, size)
         dropped["edge"] += int((~whole).sum())
@@ -242,8 +238,7 @@ def _column(name: str, layers: Sequence[Labels], chosen: Sequence[LabelledPixels
     values = [
         layer.attribute(name, pixels.polygon) for layer, pixels in zip(layers, chosen, strict=True)
     ]
-    names, codes = np.unique(np.concatenate(values).astype(str), return_inverse=True)
-    return Column(codes, tuple(map(str, names)))
+    return Column.of(np.concatenate(values).astype(str))
 
 
 def scene_images(scenes: Sequence[Scene], positions: Positions, size: Size) -> Iterator[Batch]:

@@ -57,20 +57,12 @@ def cut_volume(
             lines, samples or slices, the labels are brought into the order of their volume
             (`outcrop.sources.volumes.matching.align_labels`).
         axis: axis that the slices are perpendicular to, from 0.
-        size: height and width of a patch in pixels; odd sizes have the labelled pixel in the
-            centre.
+        size, per_class, colours, seed, output, overwrite: as in `outcrop.cut`.
         stride: use only the voxels on every `stride`-th row and column of a slice.
         slice_stride: use only every `slice_stride`-th slice.
-        per_class: largest number of patches per class, drawn at random.
         classes: names for the labels, in ascending order. By default they are read from a JSON
             file with the name of the label file, which has a list of the names of labels 1, 2, ...
             (as written by `outcrop synthetic cube`). Without that file they are "class 1", ...
-        colours: colours of classes by name, as red, green and blue or as "#rrggbb", or as
-            NAME=COLOUR.
-        seed: random seed for `per_class`.
-        output: folder for the patch set, which is written slab by slab; without it the patches are
-            kept in memory.
-        overwrite: whether `output` may exist.
 
     Returns:
         The patches in the order of volumes, slices, rows and columns, with the band "grey".
@@ -80,9 +72,8 @@ def cut_volume(
             class.
     """
     check_numbers(seed, size=size, stride=stride, slice_stride=slice_stride, per_class=per_class)
-    if output is not None:
-        check_output(Path(output), overwrite)
-    opened, layers = _open(volumes), _open(labels)
+    check_output(output, overwrite)
+    opened, layers = open_all_volumes(as_list(volumes)), open_all_volumes(as_list(labels))
     if len(layers) != len(opened):
         raise OutcropError(
             "`labels`", f"{len(layers)} files for {len(opened)} volumes; give one for each"
@@ -162,14 +153,11 @@ def _find_voxels(
     strides: tuple[int, int],
     found: _Found,
 ) -> set[float]:
-    """Find the labelled voxels of a volume that have complete patches.
+    """Find the labelled voxels of a volume that have complete patches; return its labels except 0.
 
     Args:
         number: index of the volume.
         strides: stride between slices, and between rows and columns.
-
-    Returns:
-        All labels in the layer except 0.
 
     Raises:
         OutcropError: a label is not an integer, or is below 0.
@@ -212,10 +200,6 @@ def _find_voxels(
     return values
 
 
-def _open(volumes: str | Path | Volume | Sequence[str | Path | Volume]) -> list[Volume]:
-    return open_all_volumes(as_list(volumes))
-
-
 def _names(values: list[float], classes: Sequence[str] | None, layer: Volume) -> tuple[str, ...]:
     """Names of the classes, in the order of the values."""
     where = layer.title
@@ -255,12 +239,7 @@ def _names_beside(labels: Path, values: list[float]) -> list[str]:
 
 
 def cut_slices(
-    volume: Volume,
-    axis: int,
-    index: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    size: Size,
+    volume: Volume, axis: int, index: np.ndarray, row: np.ndarray, column: np.ndarray, size: Size
 ) -> Iterator[Batch]:
     """Cut patches around given centre pixels of slices across one axis, slab after slab.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -20,28 +20,21 @@ from typing import Any
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.positions import Positions, Source
 
 _READ_BYTES = 32 << 20
 _METADATA = "zarr.json"
 _STORED = "sha256"
 
 
-def hash_of(
-    images: Any,
-    labels: np.ndarray,
-    positions: Positions | None,
-    sources: Sequence[Source],
-    columns: Mapping[str, np.ndarray],
-    words: Mapping[str, Any],
-) -> str:
-    """The SHA-256 of a patch set, hexadecimal.
-
-    Args:
-        images, labels, positions, sources: those of the patch set.
-        columns: code of each patch by name of the column.
-        words: names and other small content, as JSON.
-    """
+def hash_of(patches: Any) -> str:
+    """The SHA-256 of a `PatchSet`, hexadecimal."""
+    columns, positions = patches.columns, patches.positions
+    words = {
+        "classes": list(patches.classes),
+        "bands": list(patches.bands),
+        "crs": patches.crs,
+        "columns": {name: list(column.names) for name, column in columns.items()},
+    }
     grids = [
         [
             list(source.shape),
@@ -49,12 +42,13 @@ def hash_of(
             source.transform and [float(number) for number in source.transform],
             list(source.units),
         ]
-        for source in sources
+        for source in patches.sources
     ]
     head = {"words": words, "sources": grids}
-    digest = hashlib.sha256(json.dumps(head, sort_keys=True, default=_plain).encode())
-    digest.update(pixel_hash(images).encode())
-    for array in (labels, *(columns[name] for name in sorted(columns))):
+    text = json.dumps(head, sort_keys=True, default=lambda number: number.item())
+    digest = hashlib.sha256(text.encode())
+    digest.update(pixel_hash(patches.images).encode())
+    for array in (patches.labels, *(columns[name].codes for name in sorted(columns))):
         digest.update(_bytes(array))
     if positions is not None:
         import pandas as pd
@@ -149,8 +143,3 @@ def _bytes(values: np.ndarray) -> memoryview:
     values = np.asarray(values)
     kind = "<f8" if values.dtype.kind == "f" else "<i8"
     return np.ascontiguousarray(values, kind).data
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy number as a Python number, for JSON."""
-    return value.item()

@@ -11,41 +11,25 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.frames import Colour
 
-_CONVENTIONAL: tuple[tuple[str, str], ...] = (
-    ("water", "#2b6cb0"),
-    ("river", "#2b6cb0"),
-    ("lake", "#2b6cb0"),
-    ("sea", "#2b6cb0"),
-    ("ocean", "#2b6cb0"),
-    ("aquaculture", "#63c5da"),
-    ("pond", "#63c5da"),
-    ("wetland", "#63c5da"),
-    ("mudflat", "#b08968"),
-    ("sediment", "#c9a66b"),
-    ("sand", "#e6d29c"),
-    ("mangrove", "#1b7f4d"),
-    ("forest", "#1e6b34"),
-    ("tree", "#1e6b34"),
-    ("wood", "#1e6b34"),
-    ("rice", "#b5d33d"),
-    ("agricult", "#e3c64a"),
-    ("crop", "#e3c64a"),
-    ("farm", "#e3c64a"),
-    ("herb", "#9bcb6c"),
-    ("grass", "#9bcb6c"),
-    ("pasture", "#9bcb6c"),
-    ("shrub", "#7a9a4e"),
-    ("built", "#d1495b"),
-    ("building", "#d1495b"),
-    ("urban", "#d1495b"),
-    ("developed", "#d1495b"),
-    ("road", "#6b6b6b"),
-    ("bare", "#c8b08c"),
-    ("barren", "#c8b08c"),
-    ("soil", "#c8b08c"),
-    ("snow", "#eef3f7"),
-    ("cloud", "#dddddd"),
-)
+# The first of these words that a name contains decides.
+_CONVENTIONAL = {
+    "#2b6cb0": ("water", "river", "lake", "sea", "ocean"),
+    "#63c5da": ("aquaculture", "pond", "wetland"),
+    "#b08968": ("mudflat",),
+    "#c9a66b": ("sediment",),
+    "#e6d29c": ("sand",),
+    "#1b7f4d": ("mangrove",),
+    "#1e6b34": ("forest", "tree", "wood"),
+    "#b5d33d": ("rice",),
+    "#e3c64a": ("agricult", "crop", "farm"),
+    "#9bcb6c": ("herb", "grass", "pasture"),
+    "#7a9a4e": ("shrub",),
+    "#d1495b": ("built", "building", "urban", "developed"),
+    "#6b6b6b": ("road",),
+    "#c8b08c": ("bare", "barren", "soil"),
+    "#eef3f7": ("snow",),
+    "#dddddd": ("cloud",),
+}
 # The colours of Okabe and Ito, with a darker grey that differs from their green.
 _DISTINCT = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#f0e442", "#4d4d4d"),
@@ -186,10 +170,7 @@ def given_colours(
                 f"`colours={wrong}`", "is no pair; write NAME=COLOUR, such as water=#2b6cb0"
             )
         named = {name.strip(): colour for name, _, colour in pairs}
-    chosen = {
-        name: parse_colour(colour) if isinstance(colour, str) else colour
-        for name, colour in named.items()
-    }
+    chosen = {name: parse_colour(c) if isinstance(c, str) else c for name, c in named.items()}
     for name, colour in chosen.items():
         if name not in classes:
             raise OutcropError(
@@ -267,7 +248,10 @@ class _Used:
 
 def _conventional(name: str) -> Colour | None:
     """The conventional colour of a class name, if it contains a known word."""
-    return next((_rgb(text) for word, text in _CONVENTIONAL if word in name.lower()), None)
+    for text, words in _CONVENTIONAL.items():
+        if any(word in name.lower() for word in words):
+            return _rgb(text)
+    return None
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +13,6 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, decoding, new_folder, sealed, unsealed
 from outcrop.frames import Colour
-from outcrop.patches.dataset import PatchDataset
 from outcrop.patches.fingerprint import hash_of, store_pixel_hash
 from outcrop.patches.palette import palette
 from outcrop.patches.positions import Positions, Source
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import geopandas
     import pandas
     import xarray
+    from torch import Tensor
 
 _FORMAT = "outcrop patch set"
 _VERSION = 3
@@ -45,6 +45,12 @@ class Column:
         codes = np.asarray(self.codes)
         if len(codes) and not (codes.min() >= 0 and codes.max() < len(self.names)):
             raise OutcropError("column", f"codes outside 0..{len(self.names) - 1}")
+
+    @classmethod
+    def of(cls, values: Any) -> Column:
+        """The column with these values, array-like of text, `N`."""
+        names, codes = np.unique(values, return_inverse=True)
+        return cls(codes, tuple(map(str, names)))
 
     def __getitem__(self, index: np.ndarray) -> Column:
         """The column for some of the patches, by index or mask."""
@@ -187,19 +193,7 @@ class PatchSet:
         Raises:
             OutcropError: images on disk are damaged.
         """
-        return hash_of(
-            self.images,
-            self.labels,
-            self.positions,
-            self.sources,
-            {name: column.codes for name, column in self.columns.items()},
-            {
-                "classes": list(self.classes),
-                "bands": list(self.bands),
-                "crs": self.crs,
-                "columns": {name: list(column.names) for name, column in self.columns.items()},
-            },
-        )[:12]
+        return hash_of(self)[:12]
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """The images at `index`, in that order, as a NumPy array.
@@ -266,10 +260,7 @@ class PatchSet:
         import xarray as xr
 
         along = {
-            name: (
-                "patch",
-                np.asarray(values, str) if np.asarray(values).dtype == object else values,
-            )
+            name: ("patch", values.astype(str) if values.dtype == object else values)
             for name, values in self._columns().items()
         }
         # The dimensions of an image have these names.
@@ -325,7 +316,7 @@ class PatchSet:
         Raises:
             OutcropError: `path` exists and `overwrite` is false; the disk is full.
         """
-        check_output(Path(path), overwrite)
+        check_output(path, overwrite)
         with new_folder(path, overwrite) as temporary:
             images = create_images(temporary, self.images.shape, self.images.dtype)
             step = images.chunks[0]
@@ -335,13 +326,41 @@ class PatchSet:
             write_annotations(temporary, self)
 
 
-def check_output(path: Path, overwrite: bool) -> None:
-    """Check that a patch set can be written to a path.
+class PatchDataset:
+    """Some patches as a map-style dataset of PyTorch, for `torch.utils.data.DataLoader`.
+
+    An item is the image, float32 `bands × height × width` in the units of the source (NaN: no
+    data), and its label, an index into `classes`.
+    """
+
+    def __init__(self, patches: PatchSet, index: np.ndarray) -> None:
+        self.patches, self.index = patches, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Several items at once, as a DataLoader asks for a batch: images on disk are read once."""
+        import torch
+
+        index = self.index[np.asarray(numbers)]
+        images = torch.from_numpy(self.patches.take(index).astype(np.float32))
+        return list(zip(images, self.patches.labels[index].tolist(), strict=True))
+
+
+def check_output(output: str | Path | None, overwrite: bool) -> None:
+    """Check that a patch set can be written to a path, if there is one.
 
     Raises:
-        OutcropError: `path` exists and `overwrite` is false, or it is not a patch set; its parent
+        OutcropError: `output` exists and `overwrite` is false, or it is not a patch set; its parent
             folder is missing.
     """
+    if output is None:
+        return
+    path = Path(output)
     check_new(path, overwrite)
     if path.exists() and not (path / "zarr.json").is_file():
         raise OutcropError(path, "is not a patch set and is not replaced; choose another name")

@@ -13,10 +13,10 @@ order. Coordinates in a volume are counted in voxels: coordinate i is the centre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -162,16 +162,13 @@ def fitting(word: str, names: Sequence[str]) -> list[int]:
     ([0, 1], [1], [2])
     """
     whole = [i for i, name in enumerate(names) if word == name]
-    whole = whole or [i for i, name in enumerate(names) if _absolute(word) == _absolute(name)]
+    path = Path(word).absolute()
+    whole = whole or [i for i, name in enumerate(names) if path == Path(name).absolute()]
     return whole or [
         i
         for i, name in enumerate(names)
         if any(_ends(file, word) for file in (name, *name.split(" + ")))
     ]
-
-
-def _absolute(name: str) -> Path:
-    return Path(name).absolute()
 
 
 def _ends(file: str, word: str) -> bool:
@@ -183,8 +180,19 @@ def _ends(file: str, word: str) -> bool:
     return asked in ends or word in (file_name(file), stem(file))
 
 
+class Rows:
+    """Base of frozen dataclasses whose fields are arrays of one length."""
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
+    def __getitem__(self, index: np.ndarray) -> Self:
+        """Some of the rows, by index or mask."""
+        return type(self)(**{name: values[index] for name, values in vars(self).items()})
+
+
 @dataclass(frozen=True)
-class Positions:
+class Positions(Rows):
     """Positions of N patches. All fields are arrays of length N.
 
     In a scene, x and y are metres in the `metric_crs` of the source. In a volume, z, y and x are
@@ -221,16 +229,9 @@ class Positions:
     polygon: np.ndarray
 
     def __post_init__(self) -> None:
-        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        lengths = {name: len(values) for name, values in vars(self).items()}
         if len(set(lengths.values())) > 1:
             raise OutcropError("positions", f"columns of different length {lengths}")
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def __getitem__(self, index: np.ndarray) -> Positions:
-        """The positions of some of the patches, by index or mask."""
-        return Positions(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @property
     def middle(self) -> np.ndarray:

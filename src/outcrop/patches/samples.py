@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -32,11 +31,6 @@ def by_tile(row: np.ndarray, column: np.ndarray) -> Iterator[np.ndarray]:
     order = np.lexsort((column, row, tile[1], tile[0]))
     changes = np.diff(tile[0][order]) | np.diff(tile[1][order])
     yield from (part for part in np.split(order, np.flatnonzero(changes) + 1) if len(part))
-
-
-def thin(pixels: LabelledPixels, stride: int) -> LabelledPixels:
-    """Keep the pixels on every `stride`-th row and column."""
-    return pixels[(pixels.row % stride == 0) & (pixels.column % stride == 0)]
 
 
 def inside(scene: Scene, pixels: LabelledPixels, size: int) -> np.ndarray:
@@ -101,12 +95,8 @@ def common_crs(systems: Sequence[str]) -> str | None:
 
 def join_positions(parts: Sequence[Positions]) -> Positions:
     """Concatenate the positions of several sources."""
-    return Positions(
-        **{
-            item.name: np.concatenate([getattr(part, item.name) for part in parts])
-            for item in fields(Positions)
-        }
-    )
+    every = zip(*(vars(part).values() for part in parts), strict=True)
+    return Positions(*map(np.concatenate, every))
 
 
 def _extent(scene: Scene, to_metres: Any, size: int) -> tuple[float, float]:

@@ -64,18 +64,9 @@ class Table:
         Raises:
             OutcropError: there is no such column; a row has no integer.
         """
-        import pandas as pd
-
-        values = self._column(column)
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        numbers, said = self._parsed(column)
         whole = (np.abs(numbers) < _MOST) & (numbers == np.round(numbers))
-        self.refuse(
-            ~whole,
-            lambda i: (
-                f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}; "
-                "positions are whole numbers, counted from 0"
-            ),
-        )
+        self.refuse(~whole, lambda i: f"{said(i)}; positions are whole numbers, counted from 0")
         return numbers.astype(np.int64)
 
     def decimals(self, column: str) -> np.ndarray:
@@ -84,18 +75,21 @@ class Table:
         Raises:
             OutcropError: there is no such column; a row has no number.
         """
+        numbers, said = self._parsed(column)
+        self.refuse(~np.isfinite(numbers), lambda i: f"{said(i)}; write a number")
+        return numbers
+
+    def _parsed(self, column: str) -> tuple[np.ndarray, Callable[[int], str]]:
+        """A column as numbers, NaN for other text, and a function that quotes a row's text."""
         import pandas as pd
 
         values = self._column(column)
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        self.refuse(
-            ~np.isfinite(numbers),
-            lambda i: (
-                f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}; "
-                "write a number"
-            ),
-        )
-        return numbers
+
+        def said(i: int) -> str:
+            return f"has '{'' if pd.isna(values.iloc[i]) else values.iloc[i]}' as {column}"
+
+        return numbers, said
 
     def refuse(self, faulty: Any, what: Callable[[int], str]) -> None:
         """Raise an error about the first faulty row, if there is one.
@@ -162,8 +156,7 @@ def found(table: Table) -> np.ndarray:
     words = table.words("found")
     values = [_FOUND.get(word.strip().lower()) for word in words]
     table.refuse(
-        [one is None for one in values],
-        lambda i: f"has '{words[i]}' as found; it is true or false",
+        [one is None for one in values], lambda i: f"has '{words[i]}' as found; it is true or false"
     )
     return np.array(values, bool)
 
@@ -186,20 +179,9 @@ def _read_csv(path: Path) -> Any:
 # Lines and samples
 
 
-@dataclass(frozen=True)
-class Centres:
-    """Centre pixels of N patches in slices of volumes.
-
-    Attributes:
-        index: int, slices.
-        row, column: int, centre pixels.
-        inside: bool, whether the patch lies inside its slice.
-    """
-
-    index: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    inside: np.ndarray
+Centres = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Slice, row and column of the centre pixels of N patches of volumes, int; and whether the patch
+lies inside its slice, bool."""
 
 
 def names_lines(table: Table, volumes: Sequence[Volume]) -> bool:
@@ -263,15 +245,23 @@ def centres_by_lines(
             f"{table.path}: {int(between.sum())} of {len(table)} rows lie between two samples; the "
             "nearest sample is used"
         )
-    every = np.arange(len(table))
-    down, right = np.array([in_slice(across) for across in range(3)])[axis].T
-    row, column = voxel[down, every], voxel[right, every]
-    shape = np.array([volume.shape for volume in volumes])[source]
+    index, row, column = by_slice(voxel, axis)
+    shape = np.array([volume.shape for volume in volumes])[source].T
     inside = np.ones(len(table), bool)
-    for at, length in ((row, shape[every, down]), (column, shape[every, right])):
+    for at, length in zip((row, column), by_slice(shape, axis)[1:], strict=True):
         first = upper_left(at, size)
         inside &= (first >= 0) & (first + size <= length)
-    return Centres(voxel[axis, every], row, column, inside)
+    return index, row, column, inside
+
+
+def by_slice(of_axes: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Values along the axes 0, 1 and 2, `3 × N`, as values across slices, down and right: `3 × N`.
+
+    Args:
+        axis: int, `N`, axis perpendicular to each slice.
+    """
+    order = np.array([(across, *in_slice(across)) for across in range(3)])[axis].T
+    return np.take_along_axis(of_axes, order, axis=0)
 
 
 def _key(name: str) -> str:

@@ -17,7 +17,15 @@ from outcrop.patches.positions import Positions, Source, scene_positions, volume
 from outcrop.progress import warn
 from outcrop.splits.folds import Folds
 from outcrop.splits.geometry import blocks, keep_apart, most_common, suggest_block
-from outcrop.splits.split import BUFFER, REMEDY, TEST, TRAIN, VALIDATION, Split, least_classes
+from outcrop.splits.split import (
+    BUFFER,
+    REMEDY,
+    TRAIN,
+    VALIDATION,
+    Split,
+    least_classes,
+    sides_of_fold,
+)
 from outcrop.splits.stratify import stratified_folds
 
 _SCALE_ERROR = 0.01
@@ -72,9 +80,9 @@ class Splitter(ABC):
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """For each fold the mask of its validation patches: bool, `N`."""
 
-    @abstractmethod
     def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """Spatial group of each patch: int64, `N` (`Split.groups`)."""
+        """Spatial group of each patch: int64, `N` (`Split.groups`); by default `spatial_groups`."""
+        return spatial_groups(patches)
 
     def masks_and_groups(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
         """`validation_masks` and `groups_of`, for splitters that compute both at once."""
@@ -101,10 +109,7 @@ class Splitter(ABC):
         name = type(self).__name__
         patches = as_patches(X, y, groups, self)
         check_any(patches, name)
-        folds = [
-            self.with_buffer(patches, np.where(mask, VALIDATION, TRAIN).astype(np.int8))
-            for mask in self._masks(patches)
-        ]
+        folds = self._sides(patches, self._masks(patches))
         for number, sides in enumerate(folds):
             for side, word in ((TRAIN, "training"), (VALIDATION, "validation")):
                 if not (sides == side).any():
@@ -129,6 +134,13 @@ class Splitter(ABC):
         if not masks:
             raise OutcropError(type(self).__name__, f"no fold leaves validation patches; {REMEDY}")
         return masks
+
+    def _sides(
+        self, patches: PatchSet, masks: list[np.ndarray], test: bool = False
+    ) -> list[np.ndarray]:
+        """The sides of each fold, with the buffer (`sides_of_fold`)."""
+        each = (sides_of_fold(masks, fold, test) for fold in range(len(masks)))
+        return [self.with_buffer(patches, sides) for sides in each]
 
     def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold is for validation and the others are for training.
@@ -190,12 +202,9 @@ class Splitter(ABC):
         fold: int,
         test: bool = False,
     ) -> Split:
-        sides = np.where(masks[fold], VALIDATION, TRAIN).astype(np.int8)
-        if test:
-            sides[masks[(fold + 1) % len(masks)]] = TEST
         unit = {"unit": patches.unit} if self.spatial and patches.positions is not None else {}
         return Split(
-            sides=self.with_buffer(patches, sides),
+            sides=self.with_buffer(patches, sides_of_fold(masks, fold, test)),
             groups=groups,
             fingerprint=patches.fingerprint,
             how=self.describe() | {"fold": fold} | unit,
@@ -227,10 +236,6 @@ class SpatialSplit(Splitter):
         super().__post_init__()
         if not self.buffer >= 0:
             raise OutcropError("`buffer`", f"must be 0 or more, not {self.buffer:g}")
-
-    def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons, or what replaces them (`spatial_groups`)."""
-        return spatial_groups(patches)
 
     def with_buffer(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """The sides, int8, `N`, with the patches between them moved to the buffer."""
@@ -275,7 +280,11 @@ def stratified_masks(
     patches: PatchSet, groups: np.ndarray, folds: int, seed: int
 ) -> list[np.ndarray]:
     """Validation masks of folds of whole groups with the classes in proportion."""
-    fold = stratified_folds(patches.labels, groups, folds, seed)[groups]
+    return masks_of(stratified_folds(patches.labels, groups, folds, seed)[groups], folds)
+
+
+def masks_of(fold: np.ndarray, folds: int) -> list[np.ndarray]:
+    """Mask of the patches of each fold, from the fold of each patch: int, `N`."""
     return [fold == number for number in range(folds)]
 
 
@@ -400,8 +409,7 @@ def _from_geometry(X: Any, y: Any, splitter: str) -> PatchSet:
     columns = {}
     for name in X.columns:
         if X[name].dtype.kind in "OU" or X[name].dtype.name in ("str", "string", "category"):
-            values, codes = np.unique(X[name].astype(str), return_inverse=True)
-            columns[str(name)] = Column(codes, tuple(map(str, values)))
+            columns[str(name)] = Column.of(X[name].astype(str))
     columns.pop(X.geometry.name, None)
     return replace(_labelled(y, positions), columns=columns, crs=shapes.crs.to_wkt())
 

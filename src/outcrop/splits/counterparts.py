@@ -40,10 +40,7 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     _, validation = train_test_split(
         used, test_size=len(split.validation), stratify=labels, random_state=seed
     )
-    sides = np.full(len(patches), BUFFER, np.int8)
-    sides[used] = TRAIN
-    sides[validation] = VALIDATION
-    return _random(sides, split, seed)
+    return _random(used, validation, split, seed)
 
 
 def random_counterparts(
@@ -71,10 +68,8 @@ def random_counterparts(
     for part in range(min(parts, len(order))):
         held_out = order[part::parts]
         rest = np.setdiff1d(np.concatenate([split.train, validation]), held_out)
-        sides = np.full(len(patches), BUFFER, np.int8)
-        sides[rng.permutation(rest)[: len(split.train)]] = TRAIN
-        sides[held_out] = VALIDATION
-        made.append(_random(sides, split, seed, part=part))
+        train = rng.permutation(rest)[: len(split.train)]
+        made.append(_random(train, held_out, split, seed, part=part))
     return tuple(made)
 
 
@@ -104,24 +99,27 @@ def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
     held_out[order] = np.repeat(np.arange(len(size)), size)[np.argsort(turn, kind="stable")]
     made = []
     for number, split in enumerate(folds.splits):
-        sides = np.full(n, BUFFER, np.int8)
-        sides[held_out == number] = VALIDATION
         rest = np.flatnonzero(held_out != number)
         rest = rest[np.lexsort((rng.random(len(rest)), labels[rest]))]
         # Leave out the same share of each class, so that no class disappears.
         counts = np.bincount(labels[rest])
         rank = np.arange(len(rest)) - (np.cumsum(counts) - counts)[labels[rest]]
-        train = np.argsort(rank / counts[labels[rest]], kind="stable")[: len(split.train)]
-        sides[rest[train]] = TRAIN
-        made.append(_random(sides, split, seed, fold=number))
+        train = rest[np.argsort(rank / counts[labels[rest]], kind="stable")[: len(split.train)]]
+        made.append(_random(train, held_out == number, split, seed, fold=number))
     return Folds(tuple(made))
 
 
-def _random(sides: np.ndarray, split: Split, seed: int, **part: int) -> Split:
+def _random(
+    train: np.ndarray, validation: np.ndarray, split: Split, seed: int, **part: int
+) -> Split:
     """A random split with the groups of a spatial one.
 
     Args:
+        train, validation: indices or masks; validation replaces training, other patches are buffer.
         part: name and number of the split among several.
     """
+    sides = np.full(len(split.sides), BUFFER, np.int8)
+    sides[train] = TRAIN
+    sides[validation] = VALIDATION
     how = {"splitter": "RandomSplit", "seed": seed, "counterpart of": split.how.get("splitter")}
     return Split(sides, split.groups, split.fingerprint, how | part, spatial=False)

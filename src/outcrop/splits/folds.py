@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from outcrop.files import decoding, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import (
     FOLDS_FORMAT,
+    FORMAT,
     TRAIN,
     VALIDATION,
     Split,
-    is_split,
     least_classes,
     letters,
     read_split,
-    sides_of,
+    splits_in,
 )
 from outcrop.typed import typed
 
@@ -189,14 +189,11 @@ class Folds:
         if len(self) == 1:
             self.splits[0].save(path)
             return
-        content = {
+        content = self.splits[0].to_json() | {
             "format": FOLDS_FORMAT,
             "version": _VERSION,
             "how": dict(self.how),
-            "by_ground": self.spatial,
-            "fingerprint": self.fingerprint,
             "sides": [letters(split.sides) for split in self.splits],
-            "groups": self.groups.tolist(),
         }
         write_json(path, content)
 
@@ -216,29 +213,17 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
         OutcropError: the file is missing, is neither, or does not fit the patches.
     """
     content = read_json(path, "split", "splits")
-    if is_split(content):
+    if isinstance(content, dict) and content.get("format") == FORMAT:
         return Folds((read_split(path, patches),))
     with decoding(path, "a split", "make one with `outcrop.splits`"):
         if content["format"] != FOLDS_FORMAT:
             raise ValueError("another format")
         if content["version"] != _VERSION:
             raise ValueError(f"version {content['version']} is unknown")
-        groups = np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64)
-        how = typed(dict[str, Any], content["how"], "how")
+        splits = splits_in(content, typed(list[str], content["sides"], "sides"))
         folds = Folds(
-            tuple(
-                Split(
-                    sides=sides_of(sides),
-                    groups=groups,
-                    fingerprint=typed(str, content["fingerprint"], "fingerprint"),
-                    how=how | {"fold": number},
-                    spatial=typed(bool, content["by_ground"], "by_ground"),
-                )
-                for number, sides in enumerate(typed(list[str], content["sides"], "sides"))
-            )
+            tuple(replace(one, how={**one.how, "fold": k}) for k, one in enumerate(splits))
         )
-        if any(split.sides.shape != groups.shape for split in folds.splits):
-            raise ValueError("sides and groups differ in number")
         held = np.stack([split.sides == VALIDATION for split in folds.splits]).sum(axis=0)
         if len(folds) < 2 or (held != 1).any():
             raise ValueError("some patches are not held out in one fold")

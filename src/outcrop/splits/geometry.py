@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
 from outcrop.patches.patchset import PatchSet
-from outcrop.patches.positions import Positions, Source
+from outcrop.patches.positions import Positions, Rows, Source
 from outcrop.sources.metric import metric_system_near
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION
 
@@ -17,6 +18,7 @@ _ROUNDING = 1e-9
 _BLOCKS_PER_FOLD = 5
 # Offset between volumes: larger than any distance inside a volume, and exact in float64.
 _VOLUME_OFFSET = float(1 << 24)
+_place = attrgetter("crs", "transform", "shape")
 
 
 # Coordinates
@@ -39,15 +41,12 @@ def coordinates(positions: Positions) -> np.ndarray:
 def pixel_coordinates(
     source: Source, number: int, pixel: np.ndarray, crs: str | None
 ) -> np.ndarray:
-    """Coordinates of pixels of a source, in the system of `coordinates`.
+    """Coordinates of pixels of a source, as `coordinates`: float64, `M × 2` or `M × 3`.
 
     Args:
         number: index of the source in the patch set.
         pixel: `M × 2` rows and columns of a scene, or `M × 3` voxels of a volume.
         crs: metric system of the source (`PatchSet.crs_of`).
-
-    Returns:
-        float64, `M × 2` or `M × 3`.
     """
     if source.transform is None:
         return pixel + np.array([0, 0, _VOLUME_OFFSET]) * number
@@ -83,20 +82,25 @@ def nearest(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return KDTree(other).query(one)[0]
 
 
+def nearest_other(at: np.ndarray) -> np.ndarray:
+    """Distance of each row to the nearest other row: `N × D` to `N`."""
+    from scipy.spatial import KDTree
+
+    return np.asarray(KDTree(at).query(at, k=2)[0][:, 1])
+
+
 # Spatial blocks
 
 
 def blocks(positions: Positions, block: float) -> np.ndarray:
-    """Block of each patch; all patches of a labelled polygon are in the same block.
+    """Block of each patch: int64, `N`, numbered from 0 without gaps.
 
     Blocks are the squares of a grid through the origin of a scene's coordinates, or the cubes of a
-    grid through the corner of each volume. A polygon belongs to the block with most of its patches.
+    grid through the corner of each volume. A labelled polygon belongs as a whole to the block with
+    most of its patches.
 
     Args:
         block: side of a block in the unit of the positions.
-
-    Returns:
-        int64, `N`, numbered from 0 without gaps.
     """
     cells = np.floor(from_corner(positions)[:, ::-1] / block)
     cells = np.column_stack([cells, volume_of(positions)])
@@ -192,7 +196,7 @@ def _by_volume_and_axis(positions: Positions) -> Iterator[tuple[int, np.ndarray]
 
 
 def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.ndarray:
-    """Move patches to the buffer until no two sides are closer than `buffer`.
+    """The sides, int8, `N`, after patches move to the buffer until no two sides are too close.
 
     If a polygon has patches on several sides, only the side with most of them keeps its patches.
     Then patches that are too near to another side are moved: the training patch of a pair of
@@ -200,10 +204,8 @@ def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.nda
 
     Args:
         sides: int8, `N`, index into `outcrop.splits.SIDES`.
-        buffer: distance between the extents of patches, in the unit of the positions.
-
-    Returns:
-        The new sides, int8, `N`.
+        buffer: least distance between the extents of patches of different sides, in the unit of
+            the positions.
     """
     sides = np.where(sides == most_common(sides, positions.polygon), sides, BUFFER).astype(np.int8)
     for side, kept in ((VALIDATION, (TEST,)), (TRAIN, (VALIDATION, TEST))):
@@ -217,7 +219,7 @@ def keep_apart(positions: Positions, sides: np.ndarray, buffer: float) -> np.nda
 
 
 @dataclass(frozen=True)
-class PredictionPoints:
+class PredictionPoints(Rows):
     """M pixels that a map predicts.
 
     Attributes:
@@ -229,13 +231,6 @@ class PredictionPoints:
     source: np.ndarray
     pixel: np.ndarray
     at: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: np.ndarray) -> PredictionPoints:
-        """Some of the points, by index or mask."""
-        return PredictionPoints(self.source[index], self.pixel[index], self.at[index])
 
 
 def prediction_points(
@@ -265,11 +260,7 @@ def _metric_system(patches: PatchSet, source: Source) -> str | None:
     """Metric system of a source to be mapped that fits the systems of the patches."""
     systems = [patches.crs_of(i) or "" for i in range(len(patches.sources))]
     for known, crs in zip(patches.sources, systems, strict=True):
-        if (known.crs, known.transform, known.shape) == (
-            source.crs,
-            source.transform,
-            source.shape,
-        ):
+        if _place(known) == _place(source):
             return crs or None
     return None if source.is_volume else metric_system_near(source, patches.sources, systems)
 

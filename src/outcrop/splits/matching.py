@@ -16,10 +16,11 @@ from outcrop.splits.base import (
     check_folds,
     check_test,
     classes_on_sides,
+    masks_of,
     positions_of,
     stratified_masks,
 )
-from outcrop.splits.geometry import coordinates, nearest, prediction_points
+from outcrop.splits.geometry import coordinates, nearest, nearest_other, prediction_points
 from outcrop.splits.split import TEST, TRAIN, VALIDATION, Split, least_classes
 
 _LARGEST_FOLD = 0.5
@@ -83,7 +84,7 @@ class MatchingSplit(SpatialSplit):
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
         """The folds with the smallest W of all folds together."""
-        return _masks(self.match(patches).fold, self.n_splits)
+        return masks_of(self.match(patches).fold, self.n_splits)
 
     def groups_of(self, patches: PatchSet) -> np.ndarray:
         """The clusters; for random folds the labelled polygons."""
@@ -92,7 +93,7 @@ class MatchingSplit(SpatialSplit):
     def masks_and_groups(self, patches: PatchSet) -> tuple[list[np.ndarray], np.ndarray]:
         """Both from one search."""
         matching = self.match(patches)
-        return _masks(matching.fold, self.n_splits), matching.group
+        return masks_of(matching.fold, self.n_splits), matching.group
 
     def match(self, patches: PatchSet) -> Matching:
         """Find the folds with the smallest W of all folds together.
@@ -104,7 +105,7 @@ class MatchingSplit(SpatialSplit):
         found: dict[int, float] = {}
         best = None
         for one in self._assignments(patches, layout):
-            folds = self._sides(patches, one)
+            folds = self._sides(patches, masks_of(one.fold, self.n_splits))
             w = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
             if one.clusters is not None:
                 found[one.clusters] = w
@@ -137,7 +138,7 @@ class MatchingSplit(SpatialSplit):
         held_out = (VALIDATION, TEST) if test else (VALIDATION,)
         tried, least, enough = [], np.inf, 0
         for order, one in enumerate(self._assignments(patches, layout)):
-            folds = self._sides(patches, one, test)
+            folds = self._sides(patches, masks_of(one.fold, self.n_splits), test)
             classes = [classes_on_sides(sides, patches.labels) for sides in folds]
             together = self._wasserstein(layout, folds, VALIDATION, layout.map_distances)
             if together < least:
@@ -151,7 +152,8 @@ class MatchingSplit(SpatialSplit):
             tried, key=lambda one: (-min(one[0], enough), -min(one[1], _ENOUGH_GROUPS), one[2])
         )
         chosen = next(islice(self._assignments(patches, layout), order, None))
-        split = self._split(patches, chosen.group, _masks(chosen.fold, self.n_splits), number, test)
+        masks = masks_of(chosen.fold, self.n_splits)
+        split = self._split(patches, chosen.group, masks, number, test)
         matched = {"clusters": chosen.clusters, "wasserstein": float(f"{w:.4g}")}
         split = replace(split, how={**split.how, **matched})
         split.check(patches, classes=least_classes(patches))
@@ -200,16 +202,6 @@ class MatchingSplit(SpatialSplit):
                 "patches of that place",
             )
 
-    def _sides(self, patches: PatchSet, one: Matching, test: bool = False) -> list[np.ndarray]:
-        """The sides of each fold, with the buffer."""
-        made = []
-        for number in range(self.n_splits):
-            sides = np.where(one.fold == number, VALIDATION, TRAIN).astype(np.int8)
-            if test:
-                sides[one.fold == (number + 1) % self.n_splits] = TEST
-            made.append(self.with_buffer(patches, sides))
-        return made
-
     def _wasserstein(
         self, layout: _Layout, folds: Sequence[np.ndarray], side: int, wanted: np.ndarray
     ) -> float:
@@ -253,17 +245,11 @@ class _Layout:
     map_distances: np.ndarray
 
 
-def _masks(fold: np.ndarray, folds: int) -> list[np.ndarray]:
-    return [fold == number for number in range(folds)]
-
-
 def _clustered(at: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether patches are closer to each other than the map's pixels are to them."""
-    from scipy.spatial import KDTree
     from scipy.stats import ks_2samp
 
-    among = KDTree(at).query(at, k=2)[0][:, 1]
-    test = ks_2samp(among, wanted, alternative="greater", method="asymp")
+    test = ks_2samp(nearest_other(at), wanted, alternative="greater", method="asymp")
     return bool(test.pvalue < _SIGNIFICANT)
 
 
@@ -291,10 +277,7 @@ def _clusterings(at: np.ndarray, unit: np.ndarray, folds: int) -> list[tuple[int
     tries = np.geomspace(folds, max(units - 2, folds), _CANDIDATES).round().astype(int)
     tree = linkage(_means(at, unit), "ward")
     numbers = np.unique(tries)
-    return [
-        (int(q), cluster[unit])
-        for q, cluster in zip(numbers, cut_tree(tree, numbers).T, strict=True)
-    ]
+    return list(zip(numbers.tolist(), cut_tree(tree, numbers).T[:, unit], strict=True))
 
 
 def _merge(at: np.ndarray, cluster: np.ndarray, folds: int) -> np.ndarray:

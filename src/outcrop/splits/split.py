@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from outcrop.typed import typed
 
 SIDES = ("train", "validation", "test", "buffer")
 TRAIN, VALIDATION, TEST, BUFFER = range(4)
-_FORMAT, FOLDS_FORMAT = "outcrop split", "outcrop folds"
+FORMAT, FOLDS_FORMAT = "outcrop split", "outcrop folds"
 _LETTERS = "tvsb"
 _VERSION = 2
 REMEDY = "use a smaller buffer, or other blocks, zones or slabs"
@@ -126,18 +126,19 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON."""
-        write_json(
-            path,
-            {
-                "format": _FORMAT,
-                "version": _VERSION,
-                "how": dict(self.how),
-                "by_ground": self.spatial,
-                "fingerprint": self.fingerprint,
-                "sides": letters(self.sides),
-                "groups": self.groups.tolist(),
-            },
-        )
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of the file."""
+        return {
+            "format": FORMAT,
+            "version": _VERSION,
+            "how": dict(self.how),
+            "by_ground": self.spatial,
+            "fingerprint": self.fingerprint,
+            "sides": letters(self.sides),
+            "groups": self.groups.tolist(),
+        }
 
 
 def letters(sides: np.ndarray) -> str:
@@ -149,18 +150,38 @@ def letters(sides: np.ndarray) -> str:
     return "".join(_LETTERS[side] for side in sides)
 
 
-def sides_of(text: str) -> np.ndarray:
-    """Inverse of `letters`, int8.
+def splits_in(content: Mapping[str, Any], sides: Sequence[str]) -> list[Split]:
+    """The splits in the content of a file: one for each text of `letters` in `sides`.
 
     Raises:
-        ValueError: there is an unknown letter.
+        KeyError, TypeError, ValueError: the content is no split.
     """
-    return np.array([_LETTERS.index(letter) for letter in text], dtype=np.int8)
+    groups = np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64)
+    if any(len(one) != len(groups) for one in sides):
+        raise ValueError("sides and groups differ in number")
+    return [
+        Split(
+            sides=np.array([_LETTERS.index(letter) for letter in one], dtype=np.int8),
+            groups=groups,
+            fingerprint=typed(str, content["fingerprint"], "fingerprint"),
+            how=typed(dict[str, Any], content["how"], "how"),
+            spatial=typed(bool, content["by_ground"], "by_ground"),
+        )
+        for one in sides
+    ]
 
 
-def is_split(content: Any) -> bool:
-    """Whether JSON content is a single split, not several folds."""
-    return isinstance(content, dict) and content.get("format") == _FORMAT
+def sides_of_fold(masks: Sequence[np.ndarray], fold: int, test: bool = False) -> np.ndarray:
+    """Sides, int8, `N`: one fold is for validation, all others are for training.
+
+    Args:
+        masks: mask of the patches of each fold.
+        test: whether the next fold becomes a test side.
+    """
+    sides = np.where(masks[fold], VALIDATION, TRAIN).astype(np.int8)
+    if test:
+        sides[masks[(fold + 1) % len(masks)]] = TEST
+    return sides
 
 
 def least_classes(patches: PatchSet) -> int:
@@ -189,17 +210,9 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
                 "contains all folds of a cross-validation, but a single split is needed; make one "
                 "with `outcrop.splits`, without `assign_all`",
             )
-        if content["format"] != _FORMAT:
+        if content["format"] != FORMAT:
             raise ValueError("another format")
-        split = Split(
-            sides=sides_of(typed(str, content["sides"], "sides")),
-            groups=np.array(typed(list[int], content["groups"], "groups"), dtype=np.int64),
-            fingerprint=typed(str, content["fingerprint"], "fingerprint"),
-            how=typed(dict[str, Any], content["how"], "how"),
-            spatial=typed(bool, content["by_ground"], "by_ground"),
-        )
-        if split.sides.shape != split.groups.shape:
-            raise ValueError("sides and groups differ in number")
+        (split,) = splits_in(content, [typed(str, content["sides"], "sides")])
     if patches is not None:
         if content.get("version") != _VERSION:
             raise OutcropError(

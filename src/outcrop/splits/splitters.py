@@ -19,13 +19,13 @@ from outcrop.splits.base import (
     Splitter,
     check_axis,
     check_folds,
+    masks_of,
     positions_of,
-    spatial_groups,
     stratified_masks,
 )
 from outcrop.splits.folds import untrained_classes
 from outcrop.splits.geometry import blocks, from_corner, volume_of
-from outcrop.splits.split import SIDES, TRAIN, VALIDATION
+from outcrop.splits.split import SIDES
 
 _ATTEMPTS, _QUICK = 8, 20_000
 
@@ -65,10 +65,6 @@ class RandomSplit(Splitter):
             ):
                 mask[held_out] = True
         return list(masks)
-
-    def groups_of(self, patches: PatchSet) -> np.ndarray:
-        """The labelled polygons, or what replaces them (`spatial_groups`)."""
-        return spatial_groups(patches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +124,8 @@ class BlockSplit(SpatialSplit):
         best, fewest = [], len(patches) * self.n_splits
         for seed in range(self.random_state, self.random_state + attempts):
             masks = stratified_masks(patches, groups, self.n_splits, seed % (1 << 32))
-            sides = [np.where(mask, VALIDATION, TRAIN).astype(np.int8) for mask in masks]
-            untrained = sum(
-                len(untrained_classes(self.with_buffer(patches, one), patches.labels))
-                for one in sides
-            )
+            sides = self._sides(patches, masks)
+            untrained = sum(len(untrained_classes(one, patches.labels)) for one in sides)
             if untrained < fewest:
                 best, fewest = masks, untrained
             if untrained <= least:
@@ -168,11 +161,8 @@ class SlabSplit(SpatialSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_axis(self.axis, "`axis`")
-        for name, number, least in (
-            ("thickness", self.thickness, 1),
-            ("n_splits", self.n_splits, 2),
-        ):
-            if not number >= least:
+        for name, least in (("thickness", 1), ("n_splits", 2)):
+            if not (number := getattr(self, name)) >= least:
                 raise OutcropError(f"`{name}`", f"must be at least {least}, not {number}")
 
     def validation_masks(self, patches: PatchSet) -> list[np.ndarray]:
@@ -185,7 +175,7 @@ class SlabSplit(SpatialSplit):
                 f"{count} slabs of {self.thickness} voxels across axis {self.axis} contain "
                 f"patches, fewer than {self.n_splits} folds; use thinner slabs or fewer folds",
             )
-        return [slab % self.n_splits == fold for fold in range(self.n_splits)]
+        return masks_of(slab % self.n_splits, self.n_splits)
 
     def _slab(self, patches: PatchSet) -> np.ndarray:
         """The slab of each patch, numbered along the axis and volume after volume, no gaps."""
@@ -258,7 +248,7 @@ class SceneSplit(SpatialSplit):
                 "SceneSplit", f"the patches come from one {kind}; split it by blocks"
             )
         if not self.hold_out:
-            return [positions.source == i for i in range(len(names))]
+            return masks_of(positions.source, len(names))
         chosen = [_find(name, names) for name in self.hold_out]
         return [np.isin(positions.source, chosen)]
 
@@ -294,7 +284,7 @@ class ColumnSplit(SpatialSplit):
             raise OutcropError(
                 f"column '{self.column}'", "has only one value; choose a column with several"
             )
-        return [column.codes == i for i in range(len(column.names))]
+        return masks_of(column.codes, len(column.names))
 
     def with_buffer(self, patches: PatchSet, sides: np.ndarray) -> np.ndarray:
         """The sides of the column if it names sides, then with the buffer between them."""

@@ -11,7 +11,7 @@ _LARGEST_RESTARTS = 20_000  # groups, summed over all restarts
 
 
 def stratified_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each group.
+    """The fold of each group: int64, `G`, 0 to `folds` - 1.
 
     `sklearn.model_selection.StratifiedGroupKFold` keeps the class proportions, but may put all
     groups of a rare class into one fold. That fold then validates a class that its training side
@@ -29,9 +29,6 @@ def stratified_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: i
         groups: int, `N`, group of each patch, 0 to G - 1; every group has a patch.
         folds: number of folds, at most G.
         seed: random seed.
-
-    Returns:
-        int64, `G`, 0 to `folds` - 1.
     """
     table = _Table(labels, groups, folds)
     rng = np.random.default_rng(seed)
