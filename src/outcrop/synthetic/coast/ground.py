@@ -199,7 +199,6 @@ class Ground:
         inland: distance from the shoreline in metres, negative in the sea.
         bank: distance from the bank of the nearest waterway in metres, negative in water.
         district: indices i and j of the farming district, whose parcels have one orientation.
-        border: distance to the border of the district in metres.
         parcels: ponds or rice parcels.
         plots: house plots.
     """
@@ -209,7 +208,6 @@ class Ground:
     inland: np.ndarray
     bank: np.ndarray
     district: tuple[np.ndarray, np.ndarray]
-    border: np.ndarray
     parcels: Parcels
     plots: Parcels
 
@@ -243,7 +241,7 @@ def ground(frame: Frame, draws: Draws) -> Ground:
     truth[mudflat | ((bank < 14) & (inland < 0.16 * frame.depth))] = MUDFLAT
     canal = (border < 8) & (draws.uniform("canal", i, j) < 0.6) & ponds
     truth[(inland < 0) | (bank < 0) | (canal & ~mangrove & ~mudflat)] = WATER
-    return Ground(frame, truth.astype(np.uint8), inland, bank, (i, j), border, parcels, plots)
+    return Ground(frame, truth.astype(np.uint8), inland, bank, (i, j), parcels, plots)
 
 
 def _inland(frame: Frame, bank: np.ndarray, draws: Draws) -> np.ndarray:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
@@ -80,7 +79,8 @@ def make_cube(
         (temporary / cube.classes.name).open("xb") as classes,
     ):
         for file, kind in ((volume, np.float32), (classes, np.uint8)):
-            _write_header(file, (inlines, crosslines, samples), np.dtype(kind))
+            head = {"descr": dtype_to_descr(np.dtype(kind)), "fortran_order": False}
+            write_array_header_1_0(file, head | {"shape": (inlines, crosslines, samples)})
         for slab in track(slabs, "making the cube"):
             for file, values in zip((volume, classes), survey.slab(slab), strict=True):
                 file.write(values.tobytes())
@@ -119,12 +119,6 @@ def _checked(
             "make a smaller one or write elsewhere",
         )
     return inlines, crosslines, samples
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...], kind: np.dtype) -> None:
-    """Write the header of an npy file, before its values in C order."""
-    head = {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-    write_array_header_1_0(file, head)
 
 
 @dataclass(frozen=True)
