@@ -25,12 +25,7 @@ _FEW = 30
 
 @dataclass(frozen=True)
 class Curves:
-    """A chart with its legend.
-
-    Attributes:
-        svg: the chart.
-        legend: name and colour of each line; empty for a single line.
-    """
+    """A chart, with name and colour of each line; without them for a single line."""
 
     svg: Markup
     legend: tuple[tuple[str, str], ...] = ()
@@ -123,14 +118,10 @@ def curves(
     """A chart of values by epoch, with gaps for missing ones; None if all are missing.
 
     Args:
-        metrics: the epochs.
-        title: title of the chart.
-        unit: unit of the values.
         lines: for each line its name in the legend and the name of the metric.
         mark: a value that a dashed line marks.
         percent: whether the values are shares.
         from_zero: whether the axis begins at 0; a few outliers are then cut off.
-        inches: size of the chart.
     """
     scale = 100 if percent else 1
     found = {
@@ -164,11 +155,9 @@ def curves(
 
 
 def divergence_chart(divergence: Sequence[float]) -> Markup:
-    """A chart of the divergence of each dimension of the code, in falling order.
+    """A chart of the divergence of each dimension of the code from the prior, in falling order."""
+    from matplotlib.ticker import MaxNLocator
 
-    Args:
-        divergence: divergence of each dimension from the prior, in nats.
-    """
     ordered = np.sort(divergence)[::-1]
     rank = np.arange(1, len(ordered) + 1)
     active = ordered > ACTIVE_NATS
@@ -181,7 +170,7 @@ def divergence_chart(divergence: Sequence[float]) -> Markup:
         plain_decades(axes.yaxis)
         axes.set_ylim(min(ACTIVE_NATS / 2, shown.min() / 1.5), 2 * max(ACTIVE_NATS, shown.max()))
         axes.set_xlim(0.5, max(2, len(ordered)) + 0.5)
-        _whole_numbers(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("dimensions, sorted")
         axes.set_ylabel("nats")
     return svg(
@@ -197,9 +186,3 @@ def _top(values: Sequence[float]) -> float:
 
 def _existing(*charts: Curves | None) -> list[Curves]:
     return [one for one in charts if one is not None]
-
-
-def _whole_numbers(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, file_hash, read_json, write_json
+from outcrop.generative.grids import to_rgb
 from outcrop.generative.metrics import VaeGanMetrics, read_vaegan_metrics
 from outcrop.generative.networks import Networks, build
 from outcrop.generative.settings import VaeGan
@@ -86,7 +87,6 @@ class VaeGanModel:
             raise OutcropError(
                 "model", f"a {self.network.title} has no encoder; train one with `parts='vaegan'`"
             )
-        self._check(images.shape)
         found = self._apply(self._batches(images), lambda x: torch.cat(encoder(x), dim=1))
         mean, log_variance = np.split(found, 2, axis=1)
         return mean, log_variance
@@ -122,7 +122,6 @@ class VaeGanModel:
         discriminator = self.networks.discriminator
         if discriminator is None:
             raise OutcropError("model", f"a {self.network.title} has no discriminator")
-        self._check(images.shape)
         return self._apply(self._batches(images), lambda x: discriminator(x)[0])
 
     def denormalised(self, images: np.ndarray) -> np.ndarray:
@@ -142,6 +141,10 @@ class VaeGanModel:
         """Images in the source's units, as input of the networks: float32 from -1 to 1."""
         return self.scale(to_tensor(images)).clamp(-1, 1).numpy()
 
+    def pictures(self, images: np.ndarray) -> np.ndarray:
+        """Images in the source's units, in colour: uint8, `N × size × size × 3`."""
+        return to_rgb(self.normalised(images), self.bands)
+
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `model.json` into an existing folder.
 
@@ -156,9 +159,16 @@ class VaeGanModel:
         )
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
-        for start in range(0, len(images), _BATCH):
-            part = to_tensor(images[start : start + _BATCH]).to(self.device)
-            yield self.scale(part).clamp(-1, 1)
+        needed = (len(self.bands), self.size, self.size)
+        if images.shape[1:] != needed:
+            raise OutcropError(
+                "images",
+                f"have the shape {' × '.join(map(str, images.shape))}; the model needs "
+                f"N × {' × '.join(map(str, needed))}; cut the patches again",
+            )
+        starts = range(0, len(images), _BATCH)
+        parts = (to_tensor(images[k : k + _BATCH]).to(self.device) for k in starts)
+        return (self.scale(part).clamp(-1, 1) for part in parts)
 
     def _apply(self, batches: Any, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         """The outputs of a network in evaluation mode.
@@ -178,15 +188,6 @@ class VaeGanModel:
                 "model", "gives values that are not finite; train it with a smaller `learning_rate`"
             )
         return together.numpy()
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        needed = (len(self.bands), self.size, self.size)
-        if tuple(shape[1:]) != needed:
-            raise OutcropError(
-                "images",
-                f"have the shape {' × '.join(map(str, shape))}; the model needs "
-                f"N × {' × '.join(map(str, needed))}; cut the patches again",
-            )
 
 
 def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
@@ -211,16 +212,11 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
         network.check_size((size, size))
         dtype = np.dtype(typed(str, content["dtype"], "dtype")).name
     check_weights(folder / "model.safetensors", content.get("weights"))
-    networks = _read_weights(folder / "model.safetensors", network, len(bands), size)
+    with torch.random.fork_rng(devices=[]):
+        networks = build(network, len(bands), size).eval()
+    load_weights(networks, folder / "model.safetensors")
     networks.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return VaeGanModel(network, networks, bands, scale, size, dtype)
-
-
-def _read_weights(path: Path, network: VaeGan, bands: int, size: int) -> Networks:
-    with torch.random.fork_rng(devices=[]):
-        networks = build(network, bands, size)
-    load_weights(networks, path)
-    return networks.eval()
 
 
 @dataclass(frozen=True, eq=False)
