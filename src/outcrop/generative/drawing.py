@@ -145,13 +145,7 @@ def _write_collection(
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part of the output.
-
-    Attributes:
-        name: name of its PNG file.
-        arrays: its arrays by name, with images in the units and number type of the patches.
-        sheet: its images as a picture.
-    """
+    """One part of the output: a sheet for the PNG file with its name, and arrays by name."""
 
     name: str
     arrays: Mapping[str, np.ndarray]

@@ -30,13 +30,6 @@ _WANTED_PER_FEATURE = 3
 class Request:
     """The options of `outcrop.generative.drawing.generate`.
 
-    Attributes:
-        number: number of samples.
-        seed: random seed of codes and of the choice of images.
-        per_class: number of samples of each class.
-        between: two patches to interpolate between; None: two random held-out ones.
-        attribute: the class to add to images of every other class; None: each class to another one.
-
     Raises:
         OutcropError: a number is out of range.
     """
@@ -102,7 +95,6 @@ class Judge:
     """A classifier that had no part in the training of the generative networks.
 
     Attributes:
-        classifier: source of probabilities and features.
         name: description of its features, beside each number that is computed from them.
         caution: reason to doubt its results on held-out images; "" if there is none.
     """

@@ -131,7 +131,11 @@ class VaeGanLearner:
             else module
             for name, module in self.networks.named_children()
         }
-        self.optimisers = {name: self._optimiser(weights) for name, weights in self._trained()}
+        self.optimisers = {
+            name: self._optimiser(list(module.parameters()))
+            for name, module in self.networks.named_children()
+            if name != "discriminator" or network.adversarial
+        }
         self._norms = [
             module
             for module in (self.networks.discriminator or nn.Module()).modules()
@@ -255,9 +259,7 @@ class VaeGanLearner:
             losses["encoder"] = prior_weight * divergences + reconstruction
             losses["decoder"] = (self.gamma if self.network.adversarial else 1.0) * reconstruction
             result = replace(
-                result,
-                divergence=divergence.detach().mean(dim=0),
-                likeness=reconstruction.detach(),
+                result, divergence=divergence.detach().mean(dim=0), likeness=reconstruction.detach()
             )
         if self.network.adversarial:
             real, *others = logits
@@ -289,23 +291,12 @@ class VaeGanLearner:
         return [features for features, _ in found], [logits for _, logits in found]
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> Gradients:
-        wanted = list(self.optimisers)
-        return {
-            name: list(
-                torch.autograd.grad(
-                    losses[name],
-                    _parameters(self.optimisers[name]),
-                    retain_graph=name != wanted[-1],
-                )
-            )
-            for name in wanted
-        }
-
-    def _trained(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
-        """The networks that are trained, by name, and their weights."""
-        for name, module in self.networks.named_children():
-            if name != "discriminator" or self.network.adversarial:
-                yield name, list(module.parameters())
+        last = list(self.optimisers)[-1]
+        found: Gradients = {}
+        for name, optimiser in self.optimisers.items():
+            weights, more = _parameters(optimiser), name != last
+            found[name] = list(torch.autograd.grad(losses[name], weights, retain_graph=more))
+        return found
 
     def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         rate = self.recipe.learning_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -150,22 +151,19 @@ def _sampled(
     half = len(real) // 2
     order = np.random.default_rng(seed).permutation(len(real))
     one, other, some = real[order[:half]], real[order[half : 2 * half]], samples[:half]
-
-    def shares(real: np.ndarray, samples: np.ndarray, groups: np.ndarray) -> SamplePrecisionRecall:
-        return sample_precision_recall(real, samples, groups=groups, seed=seed)
-
+    shares, ground = partial(sample_precision_recall, seed=seed), groups[order[:half]]
     blocks = min(_BLOCKS, half)
     return SampleMeasures(
         pictures=len(real),
         frechet=frechet_distance(real, samples),
         at_infinity=frechet_at_infinity(real, samples, groups, blocks, seed),
-        shares=shares(real, samples, groups),
+        shares=shares(real, samples, groups=groups),
         halves=Halves(
             pictures=half,
             frechet=frechet_distance(one, other),
             frechet_of_samples=frechet_distance(one, some),
-            shares=shares(one, other, groups[order[:half]]),
-            shares_of_samples=shares(one, some, groups[order[:half]]),
+            shares=shares(one, other, groups=ground),
+            shares_of_samples=shares(one, some, groups=ground),
         ),
     )
 

@@ -73,16 +73,12 @@ def write_page(
     output: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write one HTML page about a run of a VAE-GAN, VAE or GAN.
+    """Write one HTML page about a run of a VAE-GAN, VAE or GAN, and return its path.
 
     Args:
         folder: run folder made by `outcrop generative train`.
         patches: the patches that it was trained on, to show held-out images.
         output: output file. Default: `report.html` in the folder.
-        overwrite: replace an existing file.
-
-    Returns:
-        The output file.
 
     Raises:
         OutcropError: the run is damaged or not finished; other patches, or none was held out; the

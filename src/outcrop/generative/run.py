@@ -56,19 +56,6 @@ class VaeGanModel:
         """The device of the networks."""
         return next(self.networks.parameters()).device
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """Everything except the weights, as plain data for JSON."""
-        return {
-            "format": PICTURE_MODEL.model,
-            "version": _VERSION,
-            "network": asdict(self.network),
-            "bands": list(self.bands),
-            "scale": asdict(self.scale),
-            "size": self.size,
-            "dtype": self.dtype,
-        }
-
     def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Gaussian distribution of the code of each image.
 
@@ -131,11 +118,10 @@ class VaeGanModel:
             for ends in (self.scale.mean, self.scale.std)
         )
         values = images * half + centre
-        dtype = np.dtype(self.dtype)
-        if dtype.kind in "iu":
-            ends = np.iinfo(dtype)
+        if np.dtype(self.dtype).kind in "iu":
+            ends = np.iinfo(self.dtype)
             values = np.clip(np.rint(values), ends.min, ends.max)
-        return values.astype(dtype)
+        return values.astype(self.dtype)
 
     def normalised(self, images: np.ndarray) -> np.ndarray:
         """Images in the source's units, as input of the networks: float32 from -1 to 1."""
@@ -153,10 +139,17 @@ class VaeGanModel:
         """
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.networks.state_dict())
-        write_json(
-            folder / "model.json",
-            {**self.description, "weights": file_hash(folder / "model.safetensors")},
-        )
+        content = {
+            "format": PICTURE_MODEL.model,
+            "version": _VERSION,
+            "network": asdict(self.network),
+            "bands": self.bands,
+            "scale": asdict(self.scale),
+            "size": self.size,
+            "dtype": self.dtype,
+            "weights": file_hash(folder / "model.safetensors"),
+        }
+        write_json(folder / "model.json", content)
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
         needed = (len(self.bands), self.size, self.size)

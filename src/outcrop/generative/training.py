@@ -163,8 +163,7 @@ def _similarity(
         return None
     if run is None:
         raise OutcropError(
-            "`similarity`",
-            "is missing; a VAE with a learned metric needs a run with `parts='gan'`",
+            "`similarity`", "is missing; a VAE with a learned metric needs a run with `parts='gan'`"
         )
     run.check_patches(patches)
     theirs = run.model.networks.discriminator
@@ -252,7 +251,10 @@ def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalis
         low, high = np.quantile(valid, _TAILS).tolist()
         centres.append((low + high) / 2)
         halves.append((high - low) / 2 or 1.0)
-    if all((np.nanmax(one) == np.nanmin(one)) for one in _valid_bands(images)):
+    each = images.reshape(len(images) * images.shape[1], -1).astype(np.float32)
+    valid = np.isfinite(each)
+    lowest = each.min(axis=1, initial=np.inf, where=valid)
+    if not (each.max(axis=1, initial=-np.inf, where=valid) > lowest).any():
         raise OutcropError(
             "patches", "each has a single value; there is nothing to learn from them"
         )
@@ -264,10 +266,3 @@ def random_sample(index: np.ndarray, most: int, seed: int) -> np.ndarray:
     if len(index) <= most:
         return index
     return np.sort(np.random.default_rng(seed).choice(index, most, replace=False))
-
-
-def _valid_bands(images: np.ndarray) -> np.ndarray:
-    """Each band of each image with a valid pixel, flat; missing pixels are NaN."""
-    flat = images.reshape(len(images) * images.shape[1], -1).astype(np.float32)
-    flat[~np.isfinite(flat)] = np.nan
-    return flat[~np.isnan(flat).all(axis=1)]

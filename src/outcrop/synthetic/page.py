@@ -71,10 +71,7 @@ class Exactness:
 
 
 def write_story(result: StoryResult) -> Path:
-    """Write `report.html` into the folder; the page needs no network and no other file.
-
-    Returns:
-        The output file.
+    """Write `report.html`, which needs no network and no other file, and return its path.
 
     Raises:
         OutcropError: the cube is missing; the disk is full.

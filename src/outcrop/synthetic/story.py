@@ -105,9 +105,8 @@ class StoryResult:
     """The content of a story's folder.
 
     Attributes:
-        folder, story: the folder and the settings.
         lost: the patches without positions, and the truth.
-        positions: pandas, `positions.csv` of locate.
+        positions: `positions.csv` of locate.
         located: the patches found, with their positions.
         splits: the splits, "random" and "spatial".
         audits: audits by name, one of `AUDITS`.
@@ -119,7 +118,7 @@ class StoryResult:
     folder: Path
     story: Story
     lost: LostPatches
-    positions: Any
+    positions: pd.DataFrame
     located: PatchSet
     splits: dict[str, Split]
     audits: dict[str, tuple[Audit, Evidence]]
@@ -142,8 +141,6 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
     repeated.
 
     Args:
-        story: the settings.
-        folder: output folder.
         resume: continue an interrupted story.
 
     Raises:
@@ -298,13 +295,13 @@ class LostPatches:
     Attributes:
         volume: the cube, `cube/cube.npy`.
         patches: N patches without positions, with integer grey values, sorted by class.
-        truth: pandas, one row per patch in their order: axis, index, row and column of the
+        truth: one row per patch in their order: axis, index, row and column of the
             upper-left pixel, gain and offset.
     """
 
     volume: Path
     patches: PatchSet
-    truth: Any
+    truth: pd.DataFrame
 
     @property
     def with_truth(self) -> PatchSet:
@@ -328,7 +325,6 @@ def make_lost_patches(story: Story, folder: Path, seed: int, per_class: int) -> 
     written to `truth.csv`. Existing files are used again.
 
     Args:
-        story: the settings of cube and patches, apart from the following.
         folder: folder of `cube/`, `patches.zarr` and `truth.csv`.
         seed: random seed of the cube, the places and the damage.
         per_class: number of patches of each class.
@@ -352,13 +348,13 @@ def make_lost_patches(story: Story, folder: Path, seed: int, per_class: int) -> 
     return LostPatches(cube.volume, patches, pd.read_csv(folder / "truth.csv"))
 
 
-def _places(story: Story, classes: Path, seed: int, per_class: int) -> Any:
+def _places(story: Story, classes: Path, seed: int, per_class: int) -> pd.DataFrame:
     truth = np.load(classes, mmap_mode="r", allow_pickle=False)
     places = random_patches(truth, story.axis, story.size, per_class, seed, story.share)
     columns = {name: getattr(places, name) for name in ("index", "row", "column")}
     return pd.DataFrame({"axis": story.axis, **columns, "label": np.array(CLASSES)[places.label]})
 
 
-def _write(table: Any, path: Path) -> None:
+def _write(table: pd.DataFrame, path: Path) -> None:
     with new_file(path) as temporary:
         table.to_csv(temporary, index=False)

@@ -194,7 +194,6 @@ class Ground:
     """One frame of ground; all arrays are size × size.
 
     Attributes:
-        frame: the window.
         truth: uint8, 1 + index into `CLASSES`.
         inland: distance from the shoreline in metres, negative in the sea.
         bank: distance from the bank of the nearest waterway in metres, negative in water.
@@ -270,12 +269,7 @@ def _fringe(frame: Frame, inland: np.ndarray, bank: np.ndarray, draws: Draws) ->
 
 
 def _villages(
-    frame: Frame,
-    x: np.ndarray,
-    y: np.ndarray,
-    bank: np.ndarray,
-    water: Waterways,
-    draws: Draws,
+    frame: Frame, x: np.ndarray, y: np.ndarray, bank: np.ndarray, water: Waterways, draws: Draws
 ) -> np.ndarray:
     """Mask of towns at river forks, hamlets, and rows of houses on the levees."""
     ragged = 1 + 0.4 * draws.field("village edge", frame.x, frame.y, 100)

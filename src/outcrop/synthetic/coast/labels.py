@@ -44,8 +44,6 @@ def draw(
     Args:
         truth: uint8, size × size, 0 for nodata, otherwise 1 + class index.
         frame: window of the image.
-        hand: the annotator.
-        rng: random generator of the annotator.
 
     Returns:
         (class index, shapely polygon in the coordinates of the frame) pairs, class by class.

@@ -70,9 +70,10 @@ def make_cube(
     """
     cube = cube_in(folder)
     check_new(Path(folder), instead="")
-    inlines, crosslines, samples = _checked(shape, seed, noise_db, Path(folder))
-    survey = Survey(Earth.draw((inlines, crosslines, samples), seed), noise_db)
-    slabs = [range(first, min(first + _SLAB, inlines)) for first in range(0, inlines, _SLAB)]
+    checked = _checked(shape, seed, noise_db, Path(folder))
+    survey = Survey(Earth.draw(checked, seed), noise_db)
+    inlines = range(checked[0])
+    slabs = [inlines[first : first + _SLAB] for first in inlines[::_SLAB]]
     with (
         new_folder(folder) as temporary,
         (temporary / cube.volume.name).open("xb") as volume,
@@ -80,7 +81,7 @@ def make_cube(
     ):
         for file, kind in ((volume, np.float32), (classes, np.uint8)):
             head = {"descr": dtype_to_descr(np.dtype(kind)), "fortran_order": False}
-            write_array_header_1_0(file, head | {"shape": (inlines, crosslines, samples)})
+            write_array_header_1_0(file, head | {"shape": checked})
         for slab in track(slabs, "making the cube"):
             for file, values in zip((volume, classes), survey.slab(slab), strict=True):
                 file.write(values.tobytes())
