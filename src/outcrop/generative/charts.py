@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,32 +34,17 @@ class Curves:
 
 def loss_charts(run: VaeGanRun) -> list[Curves]:
     """Charts of the prior, the reconstruction loss, the GAN losses and the discriminator."""
-    metrics = run.metrics
+    draw = partial(curves, run.metrics)
     compared = "features" if run.model.network.has_discriminator else "pixels"
+    title = f"reconstruction loss, {compared}"
     return _existing(
-        curves(metrics, "prior", "nats", {"": "prior"}, from_zero=True),
-        curves(
-            metrics,
-            f"reconstruction loss, {compared}",
-            "squared distance / 2",
-            {"": "likeness"},
-            from_zero=True,
-        ),
-        curves(
-            metrics,
-            "GAN losses",
-            "nats",
-            {"discriminator": "discriminator", "decoder": "decoder"},
-        ),
-        curves(
-            metrics,
+        draw("prior", "nats", {"": "prior"}, from_zero=True),
+        draw(title, "squared distance / 2", {"": "likeness"}, from_zero=True),
+        draw("GAN losses", "nats", {"discriminator": "discriminator", "decoder": "decoder"}),
+        draw(
             "accuracy of the discriminator",
             "% of the images",
-            {
-                "real": "right_of_real",
-                "reconstructed": "right_of_reconstructed",
-                "sampled": "right_of_sampled",
-            },
+            {kind: f"right_of_{kind}" for kind in ("real", "reconstructed", "sampled")},
             mark=0.5,
             percent=True,
         ),
@@ -67,25 +53,14 @@ def loss_charts(run: VaeGanRun) -> list[Curves]:
 
 def measure_charts(run: VaeGanRun) -> list[Curves]:
     """Charts of the measures of reconstructions and samples."""
-    metrics = run.metrics
+    draw = partial(curves, run.metrics)
+    errors = {"pixels": "pixel_error", "features": "feature_error"}
+    shares = {"precision": "precision", "recall": "recall"}
     return _existing(
-        curves(
-            metrics,
-            "error of reconstructions",
-            "relative error",
-            {"pixels": "pixel_error", "features": "feature_error"},
-            mark=0.5,
-            from_zero=True,
-        ),
-        curves(metrics, "Fréchet distance (not FID)", "", {"": "frechet"}, from_zero=True),
-        curves(
-            metrics,
-            "precision and recall",
-            "%",
-            {"precision": "precision", "recall": "recall"},
-            percent=True,
-        ),
-        curves(metrics, "samples that repeat", "%", {"": "repeats"}, percent=True),
+        draw("error of reconstructions", "relative error", errors, mark=0.5, from_zero=True),
+        draw("Fréchet distance (not FID)", "", {"": "frechet"}, from_zero=True),
+        draw("precision and recall", "%", shares, percent=True),
+        draw("samples that repeat", "%", {"": "repeats"}, percent=True),
     )
 
 
@@ -94,14 +69,8 @@ def code_charts(run: VaeGanRun) -> list[Markup]:
     last = run.metrics[-1]
     if not last.divergence:
         return []
-    active = curves(
-        run.metrics,
-        f"active dimensions of {len(last.divergence)}",
-        "dimensions",
-        {"": "awake"},
-        from_zero=True,
-        inches=_WIDER,
-    )
+    title = f"active dimensions of {len(last.divergence)}"
+    active = curves(run.metrics, title, "dimensions", {"": "awake"}, from_zero=True, inches=_WIDER)
     return [divergence_chart(last.divergence), *([active.svg] if active else [])]
 
 

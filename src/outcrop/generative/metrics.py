@@ -19,7 +19,6 @@ ACTIVE_NATS = 0.01
 """Divergence of a dimension of the code from the prior, above which it is active."""
 _FEWEST_ACTIVE = 0.05
 _REPEATED = 0.1
-_OF_GAN = ("discriminator", "decoder", "right_of_real", "right_of_sampled")
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,13 @@ def means(tensors: Mapping[str, Tensor], network: VaeGan) -> Means:
     weights = tensors["numbers"].double()
     found = ((tensors["rows"].double() * weights[:, None]).sum(dim=0) / weights.sum()).tolist()
     coded = network.latent if network.has_encoder else 0
-    there = [item.name for item in fields(PartResult) if item.name in _names(network)]
-    numbers = dict(zip(there, found[coded:], strict=True))
-    return Means(divergence=tuple(found[:coded]), **numbers)
-
-
-def _names(network: VaeGan) -> set[str]:
-    """The fields of `PartResult` that have values, except the divergence."""
-    names = {"likeness"} if network.has_encoder else set()
+    # In the order of the fields of `PartResult`.
+    names = ["likeness"] * network.has_encoder
     if network.adversarial:
-        names |= {*_OF_GAN}
-        names |= {"right_of_reconstructed"} if network.has_encoder else set()
-    return names
+        names += ["discriminator", "decoder", "right_of_real"]
+        names += ["right_of_reconstructed"] * network.has_encoder + ["right_of_sampled"]
+    numbers = dict(zip(names, found[coded:], strict=True))
+    return Means(divergence=tuple(found[:coded]), **numbers)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,42 @@ def write_story(result: StoryResult) -> Path:
         OutcropError: the cube is missing; the disk is full.
     """
     output = result.folder / "report.html"
-    page = render_page("story.html.j2", Path(__file__).parent, locating.FOLDER, **_content(result))
+    patches = result.lost.patches
+    by_class = list(patches.palette.items())
+    cloud = _cloud(result, result.located.labels, patches.classes, list(patches.palette.values()))
+    network = result.story.network
+    cost = cost_of(network, 1, patches.size, len(patches.classes))
+    page = render_page(
+        "story.html.j2",
+        Path(__file__).parent,
+        locating.FOLDER,
+        result=result,
+        story=result.story,
+        patches=patches,
+        classes=by_class,
+        plain={split: plain(result.outcomes, split) for split in result.splits},
+        tiles=_tiles(result),
+        sentences=_sentences(result),
+        sections=_sections(result),
+        thumbs=_thumbs(patches),
+        parts={name: audit_part(*result.audits[name]) for name in AUDITS},
+        exactness=exactness(result),
+        contrast=_contrast(result),
+        scores=result.positions.loc[result.positions["found"], ["score", "margin"]],
+        scatter_data=scatter_data(cloud),
+        projections=projections(cloud),
+        splits=_splits(result),
+        sides=SIDES,
+        side_colours=SIDE_COLOURS,
+        curves=[learning_curves(result.runs, variant) for variant, *_ in result.story.variants],
+        scores_chart=scores_chart(result.outcomes),
+        network=network,
+        parameters=short(cost.parameters),
+        config=read_json(result.runs["spatial", PLAIN].folder / "config.json", "run", "train"),
+        threads=torch.get_num_threads(),
+        version=__version__,
+        script=asset("scatter.js", locating.FOLDER),
+    )
     with new_file(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return output
@@ -97,43 +132,6 @@ def exactness(result: StoryResult) -> list[Exactness]:
         )
         for name, here in [*groups, ("all", np.ones(len(labels), bool))]
     ]
-
-
-def _content(result: StoryResult) -> dict[str, Any]:
-    patches = result.lost.patches
-    by_class = list(patches.palette.items())
-    cloud = _cloud(result, result.located.labels, patches.classes, list(patches.palette.values()))
-    network = result.story.network
-    cost = cost_of(network, 1, patches.size, len(patches.classes))
-    return {
-        "result": result,
-        "story": result.story,
-        "patches": patches,
-        "classes": by_class,
-        "plain": {split: plain(result.outcomes, split) for split in result.splits},
-        "tiles": _tiles(result),
-        "sentences": _sentences(result),
-        "sections": _sections(result),
-        "thumbs": _thumbs(patches),
-        "parts": {name: audit_part(*result.audits[name]) for name in AUDITS},
-        "exactness": exactness(result),
-        "contrast": _contrast(result),
-        "scores": result.positions.loc[result.positions["found"], ["score", "margin"]],
-        "scatter_data": scatter_data(cloud),
-        "projections": projections(cloud),
-        "splits": _splits(result),
-        "sides": SIDES,
-        "side_colours": SIDE_COLOURS,
-        "curves": [learning_curves(result.runs, variant) for variant, *_ in result.story.variants],
-        "scores_chart": scores_chart(result.outcomes),
-        "names": _NAMES,
-        "network": network,
-        "parameters": short(cost.parameters),
-        "config": read_json(result.runs["spatial", PLAIN].folder / "config.json", "run", "train"),
-        "threads": torch.get_num_threads(),
-        "version": __version__,
-        "script": asset("scatter.js", locating.FOLDER),
-    }
 
 
 def _tiles(result: StoryResult) -> list[Tile]:
