@@ -115,8 +115,16 @@ def generate(
             part.sheet.write(temporary / f"{part.name}.png")
         np.savez(temporary / "arrays.npz", **arrays)  # type: ignore[arg-type]
         if patches is not None and per_class:
-            made = class_samples(run.model, patches, run.split.train, per_class, seed)
-            _write_collection(temporary / "classes.npz", *made, patches)
+            images, labels = class_samples(run.model, patches, run.split.train, per_class, seed)
+            # As `outcrop.sources.collections` reads it.
+            np.savez(
+                temporary / "classes.npz",
+                images=images,
+                labels=labels,
+                classes=np.array(patches.classes),
+                bands=np.array(patches.bands),
+                layout=np.array("NCHW"),
+            )
         content = {
             "run": str(run.folder),
             "model": run.model.network.title,
@@ -127,20 +135,6 @@ def generate(
         }
         write_json(temporary / "measures.json", content)
     return Generated(folder, arrays, measures, notes)
-
-
-def _write_collection(
-    path: Path, images: np.ndarray, labels: np.ndarray, patches: PatchSet
-) -> None:
-    """Write an npz file that `outcrop.sources.collections` reads."""
-    np.savez(
-        path,
-        images=images,
-        labels=labels,
-        classes=np.array(patches.classes),
-        bands=np.array(patches.bands),
-        layout=np.array("NCHW"),
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
-from outcrop.training.log import read_lines
 
 DOMINATES = 0.98
 """Accuracy of the discriminator on every kind of image, above which it wins."""
@@ -294,12 +292,3 @@ def alarms(
 def _missing(*remedies: tuple[str, bool]) -> str:
     """The remedies that are not applied yet."""
     return " or ".join(remedy for remedy, applied in remedies if not applied)
-
-
-def read_vaegan_metrics(path: Path) -> tuple[VaeGanMetrics, ...]:
-    """The metrics of all epochs of a run.
-
-    Raises:
-        OutcropError: the file is missing or damaged.
-    """
-    return read_lines(path, VaeGanMetrics)

@@ -15,7 +15,7 @@ from torch import Tensor
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, file_hash, read_json, write_json
 from outcrop.generative.grids import to_rgb
-from outcrop.generative.metrics import VaeGanMetrics, read_vaegan_metrics
+from outcrop.generative.metrics import VaeGanMetrics
 from outcrop.generative.networks import Networks, build
 from outcrop.generative.settings import VaeGan
 from outcrop.patches.patchset import PatchSet
@@ -23,6 +23,7 @@ from outcrop.splits.split import Split, read_split
 from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import PICTURE_MODEL, is_finished, kind_of_model, read_config
+from outcrop.training.log import read_lines
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 from outcrop.typed import typed
@@ -81,7 +82,15 @@ class VaeGanModel:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The image of each code, `N × latent`, in the source's units and number type."""
         given = torch.from_numpy(np.asarray(codes, dtype=np.float32))
-        return self.denormalised(self._apply(given.split(_BATCH), self.networks.decoder))
+        centre, half = (
+            np.asarray(ends, dtype=np.float32)[:, None, None]
+            for ends in (self.scale.mean, self.scale.std)
+        )
+        values = self._apply(given.split(_BATCH), self.networks.decoder) * half + centre
+        if np.dtype(self.dtype).kind in "iu":
+            ends = np.iinfo(self.dtype)
+            values = np.clip(np.rint(values), ends.min, ends.max)
+        return values.astype(self.dtype)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """The reconstruction of each image: the decoded mean of its code.
@@ -110,18 +119,6 @@ class VaeGanModel:
         if discriminator is None:
             raise OutcropError("model", f"a {self.network.title} has no discriminator")
         return self._apply(self._batches(images), lambda x: discriminator(x)[0])
-
-    def denormalised(self, images: np.ndarray) -> np.ndarray:
-        """Images from -1 to 1, in the source's units and number type."""
-        centre, half = (
-            np.asarray(ends, dtype=np.float32)[:, None, None]
-            for ends in (self.scale.mean, self.scale.std)
-        )
-        values = images * half + centre
-        if np.dtype(self.dtype).kind in "iu":
-            ends = np.iinfo(self.dtype)
-            values = np.clip(np.rint(values), ends.min, ends.max)
-        return values.astype(self.dtype)
 
     def normalised(self, images: np.ndarray) -> np.ndarray:
         """Images in the source's units, as input of the networks: float32 from -1 to 1."""
@@ -268,5 +265,5 @@ def read_vaegan_run(folder: str | Path, device: str = "auto") -> VaeGanRun:
         raise OutcropError(
             folder, "is not finished; continue it with `outcrop.train_vaegan(resume=True)`"
         )
-    metrics = read_vaegan_metrics(folder / "metrics.jsonl")
+    metrics = read_lines(folder / "metrics.jsonl", VaeGanMetrics)
     return VaeGanRun(folder, read_vaegan(folder, device), metrics, config)
