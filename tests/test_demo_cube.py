@@ -100,7 +100,8 @@ def test_positions_are_recovered_and_compared_with_the_truth(result):
 
 
 def test_the_spatial_split_has_a_distance_and_the_random_split_has_none(result):
-    at, ground, random = result.located.positions, result.spatial, result.random
+    at = result.located.positions
+    random, ground = result.splits["random"], result.splits["spatial"]
     assert not near(at[ground.train], at[ground.validation], 10).any()
     assert near(at[random.train], at[random.validation], 0).any()
     assert len(random.train) == len(ground.train)
@@ -179,7 +180,7 @@ def test_resuming_a_finished_story_repeats_nothing(folder, monkeypatch, capfd):
 
 def test_a_seed_gives_the_same_cube_patches_and_damage(folder, tmp_path):
     made = [
-        make_lost_patches(tmp_path / str(k), SHAPE, 20, 40, 0.6, 0, seed)
+        make_lost_patches(tiny(seed), tmp_path / str(k), seed, per_class=40)
         for k, seed in ((0, 3), (1, 4))
     ]
     first = read_patches(folder / "patches.zarr")

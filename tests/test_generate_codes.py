@@ -12,13 +12,13 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
 from outcrop.generative.codes import (
-    Codes,
     class_gaussian,
     class_means,
     class_samples,
     interpolate,
 )
 from outcrop.generative.drawing import STEPS, attributes, between_images
+from outcrop.generative.grids import to_rgb
 from tests.patches import patch_set
 
 LATENT, SIZE = 3, 4
@@ -40,8 +40,8 @@ class Linear:
         images[:, :LATENT] = codes
         return images.reshape(-1, 1, SIZE, SIZE)
 
-    def normalised(self, images):
-        return images
+    def pictures(self, images):
+        return to_rgb(images, self.bands)
 
 
 MODEL = Linear()
@@ -89,7 +89,7 @@ def test_the_gaussian_of_a_class_is_that_of_the_mixture():
     rng = np.random.default_rng(0)
     means = rng.normal(size=(4000, LATENT)) @ np.diag([2, 1, 0.5]) + [1, 2, 3]
     variances = rng.uniform(0.5, 1.5, (4000, LATENT))
-    mean, covariance = class_gaussian(Codes(means.astype(np.float32), variances))
+    mean, covariance = class_gaussian(means.astype(np.float32), variances)
     mixture = np.repeat(means, 50, axis=0)
     mixture += np.sqrt(np.repeat(variances, 50, axis=0)) * rng.normal(size=mixture.shape)
     np.testing.assert_allclose(mean, mixture.mean(axis=0), atol=0.02)
@@ -99,11 +99,11 @@ def test_the_gaussian_of_a_class_is_that_of_the_mixture():
 def test_the_gaussian_of_few_images_is_shrunk_and_can_be_sampled():
     few = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     spread = np.full_like(few, 0.1)
-    covariance = class_gaussian(Codes(few, spread))[1]
+    covariance = class_gaussian(few, spread)[1]
     around = LedoitWolf().fit(few.astype(np.float64)).covariance_
     np.testing.assert_allclose(covariance, around + 0.1 * np.eye(6), atol=1e-6)
     assert np.linalg.eigvalsh(covariance).min() > 0.099
-    mean, covariance = class_gaussian(Codes(few[:1], spread[:1]))
+    mean, covariance = class_gaussian(few[:1], spread[:1])
     np.testing.assert_allclose(mean, few[0])
     np.testing.assert_allclose(covariance, 0.1 * np.eye(6))
 

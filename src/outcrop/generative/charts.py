@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,7 @@ _FEW = 30
 
 @dataclass(frozen=True)
 class Curves:
-    """A chart with its legend.
-
-    Attributes:
-        svg: the chart.
-        legend: name and colour of each line; empty for a single line.
-    """
+    """A chart, with name and colour of each line; without them for a single line."""
 
     svg: Markup
     legend: tuple[tuple[str, str], ...] = ()
@@ -38,32 +34,17 @@ class Curves:
 
 def loss_charts(run: VaeGanRun) -> list[Curves]:
     """Charts of the prior, the reconstruction loss, the GAN losses and the discriminator."""
-    metrics = run.metrics
+    draw = partial(curves, run.metrics)
     compared = "features" if run.model.network.has_discriminator else "pixels"
+    title = f"reconstruction loss, {compared}"
     return _existing(
-        curves(metrics, "prior", "nats", {"": "prior"}, from_zero=True),
-        curves(
-            metrics,
-            f"reconstruction loss, {compared}",
-            "squared distance / 2",
-            {"": "likeness"},
-            from_zero=True,
-        ),
-        curves(
-            metrics,
-            "GAN losses",
-            "nats",
-            {"discriminator": "discriminator", "decoder": "decoder"},
-        ),
-        curves(
-            metrics,
+        draw("prior", "nats", {"": "prior"}, from_zero=True),
+        draw(title, "squared distance / 2", {"": "likeness"}, from_zero=True),
+        draw("GAN losses", "nats", {"discriminator": "discriminator", "decoder": "decoder"}),
+        draw(
             "accuracy of the discriminator",
             "% of the images",
-            {
-                "real": "right_of_real",
-                "reconstructed": "right_of_reconstructed",
-                "sampled": "right_of_sampled",
-            },
+            {kind: f"right_of_{kind}" for kind in ("real", "reconstructed", "sampled")},
             mark=0.5,
             percent=True,
         ),
@@ -72,25 +53,14 @@ def loss_charts(run: VaeGanRun) -> list[Curves]:
 
 def measure_charts(run: VaeGanRun) -> list[Curves]:
     """Charts of the measures of reconstructions and samples."""
-    metrics = run.metrics
+    draw = partial(curves, run.metrics)
+    errors = {"pixels": "pixel_error", "features": "feature_error"}
+    shares = {"precision": "precision", "recall": "recall"}
     return _existing(
-        curves(
-            metrics,
-            "error of reconstructions",
-            "relative error",
-            {"pixels": "pixel_error", "features": "feature_error"},
-            mark=0.5,
-            from_zero=True,
-        ),
-        curves(metrics, "Fréchet distance (not FID)", "", {"": "frechet"}, from_zero=True),
-        curves(
-            metrics,
-            "precision and recall",
-            "%",
-            {"precision": "precision", "recall": "recall"},
-            percent=True,
-        ),
-        curves(metrics, "samples that repeat", "%", {"": "repeats"}, percent=True),
+        draw("error of reconstructions", "relative error", errors, mark=0.5, from_zero=True),
+        draw("Fréchet distance (not FID)", "", {"": "frechet"}, from_zero=True),
+        draw("precision and recall", "%", shares, percent=True),
+        draw("samples that repeat", "%", {"": "repeats"}, percent=True),
     )
 
 
@@ -99,14 +69,8 @@ def code_charts(run: VaeGanRun) -> list[Markup]:
     last = run.metrics[-1]
     if not last.divergence:
         return []
-    active = curves(
-        run.metrics,
-        f"active dimensions of {len(last.divergence)}",
-        "dimensions",
-        {"": "awake"},
-        from_zero=True,
-        inches=_WIDER,
-    )
+    title = f"active dimensions of {len(last.divergence)}"
+    active = curves(run.metrics, title, "dimensions", {"": "awake"}, from_zero=True, inches=_WIDER)
     return [divergence_chart(last.divergence), *([active.svg] if active else [])]
 
 
@@ -123,14 +87,10 @@ def curves(
     """A chart of values by epoch, with gaps for missing ones; None if all are missing.
 
     Args:
-        metrics: the epochs.
-        title: title of the chart.
-        unit: unit of the values.
         lines: for each line its name in the legend and the name of the metric.
         mark: a value that a dashed line marks.
         percent: whether the values are shares.
         from_zero: whether the axis begins at 0; a few outliers are then cut off.
-        inches: size of the chart.
     """
     scale = 100 if percent else 1
     found = {
@@ -164,11 +124,9 @@ def curves(
 
 
 def divergence_chart(divergence: Sequence[float]) -> Markup:
-    """A chart of the divergence of each dimension of the code, in falling order.
+    """A chart of the divergence of each dimension of the code from the prior, in falling order."""
+    from matplotlib.ticker import MaxNLocator
 
-    Args:
-        divergence: divergence of each dimension from the prior, in nats.
-    """
     ordered = np.sort(divergence)[::-1]
     rank = np.arange(1, len(ordered) + 1)
     active = ordered > ACTIVE_NATS
@@ -181,7 +139,7 @@ def divergence_chart(divergence: Sequence[float]) -> Markup:
         plain_decades(axes.yaxis)
         axes.set_ylim(min(ACTIVE_NATS / 2, shown.min() / 1.5), 2 * max(ACTIVE_NATS, shown.max()))
         axes.set_xlim(0.5, max(2, len(ordered)) + 0.5)
-        _whole_numbers(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("dimensions, sorted")
         axes.set_ylabel("nats")
     return svg(
@@ -197,9 +155,3 @@ def _top(values: Sequence[float]) -> float:
 
 def _existing(*charts: Curves | None) -> list[Curves]:
     return [one for one in charts if one is not None]
-
-
-def _whole_numbers(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from outcrop.generative.run import VaeGanModel
@@ -14,24 +12,13 @@ _PIECE = 2048
 _STRAIGHT = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """The Gaussian distributions of the codes of N images.
+def codes_of(
+    model: VaeGanModel, patches: PatchSet, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The Gaussian distributions of the codes of the patches at `index`, read in pieces.
 
-    Attributes:
-        mean, variance: float32, `N × latent`.
-    """
-
-    mean: np.ndarray
-    variance: np.ndarray
-
-    def __getitem__(self, index: np.ndarray) -> Codes:
-        """The codes of some of the images, by index or mask."""
-        return Codes(self.mean[index], self.variance[index])
-
-
-def codes_of(model: VaeGanModel, patches: PatchSet, index: np.ndarray) -> Codes:
-    """The codes of the patches at `index`, which are read in pieces.
+    Returns:
+        Mean and variance, float32, `N × latent` each.
 
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.
@@ -40,7 +27,7 @@ def codes_of(model: VaeGanModel, patches: PatchSet, index: np.ndarray) -> Codes:
     for start in track(range(0, len(index), _PIECE), "encoding"):
         part = slice(start, start + _PIECE)
         found[:, part] = model.encode(patches.take(index[part]))
-    return Codes(found[0], np.exp(found[1]))
+    return found[0], np.exp(found[1])
 
 
 def interpolate(one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
@@ -95,7 +82,7 @@ def class_means(codes: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarr
     return means.astype(np.float32)
 
 
-def class_gaussian(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+def class_gaussian(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One Gaussian distribution for the codes of all images of a class.
 
     It has the mean and the covariance of the mixture of their Gaussians: the covariance of the
@@ -103,22 +90,23 @@ def class_gaussian(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
 
     Source: Ledoit and Wolf 2004 (Journal of Multivariate Analysis 88, 365-411) for the shrinkage.
 
+    Args:
+        means, variances: float, `N × latent`, of the code of each image.
+
     Returns:
         float64: mean, `latent`; covariance, `latent × latent`.
     """
     from sklearn.covariance import ledoit_wolf
 
-    means = codes.mean.astype(np.float64)
+    means = means.astype(np.float64)
     around = ledoit_wolf(means)[0] if len(means) > 1 else 0.0
-    return means.mean(axis=0), around + np.diag(codes.variance.mean(axis=0, dtype=np.float64))
+    return means.mean(axis=0), around + np.diag(variances.mean(axis=0, dtype=np.float64))
 
 
 def class_samples(
     model: VaeGanModel, patches: PatchSet, index: np.ndarray, number: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of each class, from random codes with the distribution of the class.
-
-    Codes are drawn from the `class_gaussian` of each class.
+    """Samples of each class, from random codes with the `class_gaussian` of the class.
 
     Args:
         model: model with an encoder.
@@ -134,11 +122,12 @@ def class_samples(
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.
     """
-    codes, labels = codes_of(model, patches, index), patches.labels[index]
+    means, variances = codes_of(model, patches, index)
+    labels = patches.labels[index]
     there = np.unique(labels)
     drawn = [
         np.random.default_rng([seed, k]).multivariate_normal(
-            *class_gaussian(codes[labels == k]), size=number, method="eigh"
+            *class_gaussian(means[labels == k], variances[labels == k]), number, method="eigh"
         )
         for k in there
     ]

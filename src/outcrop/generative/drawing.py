@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from outcrop.cli.plain import plain
 from outcrop.files import check_new, new_folder, write_json
 from outcrop.generative.codes import class_samples, interpolate
-from outcrop.generative.grids import Row, Sheet, to_rgb
+from outcrop.generative.grids import Row, Sheet
 from outcrop.generative.inputs import Inputs, Request, inputs_of, notes_on
 from outcrop.generative.measures import Measures, measure
 from outcrop.generative.run import VaeGanModel, VaeGanRun
@@ -103,64 +103,43 @@ def generate(
     if patches is None:
         codes = run.model.sample_codes(max(number, 2), seed)
         parts = [samples(run.model, codes[:number]), between_samples(run.model, codes[:2])]
+        measures = None
         notes: tuple[str, ...] = ("without patches: samples, and an interpolation between two",)
-        found = _found(folder, parts, None, notes)
     else:
         inputs = inputs_of(run, patches, request, judge)
         parts = draw_parts(inputs, request)
-        found = _found(folder, parts, measure(inputs, seed), notes_on(inputs, request))
+        measures, notes = measure(inputs, seed), notes_on(inputs, request)
+    arrays = {name: array for part in parts for name, array in part.arrays.items()}
     with new_folder(folder) as temporary:
         for part in parts:
             part.sheet.write(temporary / f"{part.name}.png")
-        np.savez(temporary / "arrays.npz", **found.arrays)  # type: ignore[arg-type]
+        np.savez(temporary / "arrays.npz", **arrays)  # type: ignore[arg-type]
         if patches is not None and per_class:
-            made = class_samples(run.model, patches, run.split.train, per_class, seed)
-            _write_collection(temporary / "classes.npz", *made, patches)
-        write_json(temporary / "measures.json", _to_json(run, request, found))
-    return found
-
-
-def _found(
-    folder: Path, parts: Sequence[Part], measures: Measures | None, notes: tuple[str, ...]
-) -> Generated:
-    arrays = {name: array for part in parts for name, array in part.arrays.items()}
+            images, labels = class_samples(run.model, patches, run.split.train, per_class, seed)
+            # As `outcrop.sources.collections` reads it.
+            np.savez(
+                temporary / "classes.npz",
+                images=images,
+                labels=labels,
+                classes=np.array(patches.classes),
+                bands=np.array(patches.bands),
+                layout=np.array("NCHW"),
+            )
+        content = {
+            "run": str(run.folder),
+            "model": run.model.network.title,
+            "samples": number,
+            "seed": seed,
+            "measures": plain(measures),
+            "notes": notes,
+        }
+        write_json(temporary / "measures.json", content)
     return Generated(folder, arrays, measures, notes)
-
-
-def _write_collection(
-    path: Path, images: np.ndarray, labels: np.ndarray, patches: PatchSet
-) -> None:
-    """Write an npz file that `outcrop.sources.collections` reads."""
-    np.savez(
-        path,
-        images=images,
-        labels=labels,
-        classes=np.array(patches.classes),
-        bands=np.array(patches.bands),
-        layout=np.array("NCHW"),
-    )
-
-
-def _to_json(run: VaeGanRun, request: Request, found: Generated) -> dict[str, Any]:
-    return {
-        "run": str(run.folder),
-        "model": run.model.network.title,
-        "samples": request.number,
-        "seed": request.seed,
-        "measures": None if found.measures is None else found.measures.to_json(),
-        "notes": list(found.notes),
-    }
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One part of the output.
-
-    Attributes:
-        name: name of its PNG file.
-        arrays: its arrays by name, with images in the units and number type of the patches.
-        sheet: its images as a picture.
-    """
+    """One part of the output: a sheet for the PNG file with its name, and arrays by name."""
 
     name: str
     arrays: Mapping[str, np.ndarray]
@@ -207,10 +186,8 @@ def sources_and_targets(
     """Random held-out images, each with another class that is added to it.
 
     Args:
-        inputs: the data of the run.
         attribute: the class to add to one image of every other class; None: every class to an image
             of any other class.
-        rng: generator of the choice.
     """
     held_out, known = inputs.held_out, inputs.known
     labels = inputs.patches.labels[held_out]
@@ -232,7 +209,7 @@ def sources_and_targets(
 def samples(model: VaeGanModel, codes: np.ndarray) -> Part:
     """Images of codes from the prior; the sheet has the first 256."""
     images = model.decode(codes)
-    pictures = _pictures(model, images[:_MOST_SHOWN])
+    pictures = model.pictures(images[:_MOST_SHOWN])
     across = int(np.ceil(np.sqrt(len(pictures))))
     rows = tuple(Row(pictures[start : start + across]) for start in range(0, len(pictures), across))
     arrays = {"samples": images, "sample_codes": codes}
@@ -244,7 +221,7 @@ def reconstructions(model: VaeGanModel, patches: PatchSet, index: np.ndarray) ->
     originals = patches.take(index)
     codes = model.encode(originals)[0]
     images = model.decode(codes)
-    above, below = _pictures(model, originals), _pictures(model, images)
+    above, below = model.pictures(originals), model.pictures(images)
     rows: list[Row] = []
     for start in range(0, len(index), _COLUMNS):
         part = slice(start, start + _COLUMNS)
@@ -264,7 +241,7 @@ def between_samples(model: VaeGanModel, codes: np.ndarray) -> Part:
     """The interpolation between two samples, given by their codes, `2 × latent`."""
     steps = interpolate(codes[0], codes[1], _BETWEEN)
     images = model.decode(steps)
-    row = Row(_pictures(model, images), captions=("sample", *_percents()[1:-1], "sample"))
+    row = Row(model.pictures(images), captions=("sample", *_percents()[1:-1], "sample"))
     arrays = {"interpolation": images, "interpolation_codes": steps}
     return Part("interpolation", arrays, Sheet((row,), "From one sample to another"))
 
@@ -275,10 +252,10 @@ def between_images(model: VaeGanModel, patches: PatchSet, pair: np.ndarray) -> P
     codes = model.encode(originals)[0]
     steps = interpolate(codes[0], codes[1], _BETWEEN)
     images = model.decode(steps)
-    first, second = np.split(_pictures(model, originals), 2)
+    first, second = np.split(model.pictures(originals), 2)
     ends = _numbers(pair)
     captions = (ends[0], *_percents(), ends[1])
-    row = Row(np.concatenate((first, _pictures(model, images), second)), captions=captions)
+    row = Row(np.concatenate((first, model.pictures(images), second)), captions=captions)
     one, other = (f"{i} ({patches.classes[patches.labels[i]]})" for i in pair)
     title = f"From patch {one} to patch {other}, which are shown at the ends"
     arrays = {"interpolation": images, "interpolation_codes": steps, "between": pair}
@@ -298,8 +275,6 @@ def attributes(
     the reconstruction.
 
     Args:
-        model: the model.
-        patches: the patch set.
         means: float, `classes × latent`, the mean code of each class.
         sources: int, `R`, the patches.
         targets: int, `R`, the class that is added to each.
@@ -313,7 +288,7 @@ def attributes(
     images = images.reshape(*codes.shape[:2], *images.shape[1:])
     rows = tuple(
         Row(
-            _pictures(model, np.concatenate((originals[r : r + 1], images[r]))),
+            model.pictures(np.concatenate((originals[r : r + 1], images[r]))),
             f"{patches.classes[labels[r]]} → {patches.classes[targets[r]]}",
             (f"no. {sources[r]}", *(f"{step:g}" for step in STEPS)),
         )
@@ -332,22 +307,17 @@ def attributes(
 
 
 def neighbours(inputs: Inputs, images: np.ndarray) -> Part:
-    """The training images nearest to each sample; the sheet has the samples with the nearest ones.
-
-    Args:
-        inputs: the data of the run.
-        images: the samples.
-    """
+    """The training images nearest to each sample; the sheet has the nearest pairs."""
     model, features = inputs.model, inputs.space.features(images)
     places, distances = nearest(
         features, inputs.train_features, min(_NEAREST, len(inputs.searched))
     )
     indices = inputs.searched[places]
     suspects = np.argsort(distances[:, 0], kind="stable")[:_SUSPECTS]
-    rows = [Row(_pictures(model, images[suspects]), "sample", _numbers(suspects))]
+    rows = [Row(model.pictures(images[suspects]), "sample", _numbers(suspects))]
     for k, name in enumerate(("nearest", "second", "third")[: indices.shape[1]]):
         captions = tuple(f"{apart:.3g}" for apart in distances[suspects, k])
-        shown = _pictures(model, inputs.patches.take(indices[suspects, k]))
+        shown = model.pictures(inputs.patches.take(indices[suspects, k]))
         rows.append(Row(shown, name, captions))
     arrays = {"nearest": indices, "nearest_distances": distances}
     title = f"The {len(suspects)} of {len(images)} samples nearest to training images"
@@ -357,10 +327,6 @@ def neighbours(inputs: Inputs, images: np.ndarray) -> Part:
         arrays["held_out_distances"] = usual
     title += f"; distances in {inputs.space.name}"
     return Part("nearest", arrays, Sheet(tuple(rows), title))
-
-
-def _pictures(model: VaeGanModel, images: np.ndarray) -> np.ndarray:
-    return to_rgb(model.normalised(images), model.bands)
 
 
 def _numbers(index: np.ndarray) -> tuple[str, ...]:

@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from outcrop.cli.translate import as_options
-from outcrop.generative.metrics import ACTIVE_NATS, DOMINATES, VaeGanMetrics
+from outcrop.generative.metrics import (
+    ACTIVE_NATS,
+    DOMINATES,
+    VaeGanMetrics,
+    accuracies,
+    mean_accuracy,
+)
 from outcrop.generative.run import VaeGanRun
 from outcrop.reporting.html import Tile, listed, percent
 
@@ -22,8 +28,6 @@ class Alarm:
     """A problem in one epoch or several.
 
     Attributes:
-        what: the problem in a few words.
-        epochs: the epochs.
         detail: the details in the last of them.
         remedy: a possible remedy; "" if none is known.
     """
@@ -56,16 +60,11 @@ def alarms(metrics: Sequence[VaeGanMetrics]) -> list[Alarm]:
         for alarm in epoch.alarms:
             what, _, rest = as_options(alarm).partition(": ")
             found.setdefault(what, []).append((epoch.epoch, rest))
-    kinds = [
-        Alarm(what, tuple(epoch for epoch, _ in each), *_detail_and_remedy(each[-1][1]))
-        for what, each in found.items()
-    ]
+    kinds = []
+    for what, each in found.items():
+        detail, _, remedy = each[-1][1].partition("; try ")
+        kinds.append(Alarm(what, tuple(epoch for epoch, _ in each), detail, remedy))
     return sorted(kinds, key=lambda kind: -len(kind.epochs))
-
-
-def _detail_and_remedy(rest: str) -> tuple[str, str]:
-    detail, _, remedy = rest.partition("; try ")
-    return detail, remedy
 
 
 def source_of_features(run: VaeGanRun) -> str:
@@ -103,8 +102,8 @@ def tiles(run: VaeGanRun) -> list[Tile]:
                 f"a code has {last.prior:.3g} nats of information about its image",
             )
         )
-    if (right := _right(last)) is not None:
-        shares = [f"{name} {percent(share, 0)}" for name, share in _shares(last).items()]
+    if (right := mean_accuracy(accuracies(last))) is not None:
+        shares = [f"{name} {percent(share, 0)}" for name, share in accuracies(last).items()]
         found.append(Tile("Discriminator accuracy", percent(right), ", ".join(shares)))
     if last.frechet is None and last.repeats is not None:
         share = percent(last.repeats)
@@ -188,23 +187,11 @@ def _samples(run: VaeGanRun) -> Iterator[str]:
         yield f"{share} of the examined samples nearly equal another one."
 
 
-def _shares(last: VaeGanMetrics) -> dict[str, float]:
-    """The accuracy of the discriminator on each kind of image."""
-    kinds = ("real", "reconstructed", "sampled")
-    known = {kind: getattr(last, f"right_of_{kind}") for kind in kinds}
-    return {kind: share for kind, share in known.items() if share is not None}
-
-
-def _right(last: VaeGanMetrics) -> float | None:
-    """The accuracy of the discriminator: the mean over real and generated images."""
-    real, *generated = _shares(last).values() or (0.0,)
-    return (real + sum(generated) / len(generated)) / 2 if generated else None
-
-
 def _verdicts(last: VaeGanMetrics) -> Iterator[str]:
-    right, shares = _right(last), _shares(last)
-    if right is None:
+    shares = accuracies(last)
+    if not shares:
         return
+    right = mean_accuracy(shares)
     real, *generated = shares.values()
     if min(shares.values()) > DOMINATES:
         verdict = "it wins, and the decoder learns little from it"
@@ -235,16 +222,12 @@ def _code(last: VaeGanMetrics) -> Iterator[str]:
 
 def _alarmed(run: VaeGanRun) -> str:
     epochs = [epoch for epoch in run.metrics if epoch.alarms]
-    number = len(run.metrics)
+    total = "1 epoch" if len(run.metrics) == 1 else f"{len(run.metrics)} epochs"
     if not epochs:
-        return f"No alarm was raised in {_of(number)}."
+        return f"No alarm was raised in {total}."
     kinds = listed([alarm.partition(": ")[0] for alarm in run.metrics[-1].alarms])
     last = f"in the last one: {kinds}" if kinds else "none in the last one"
-    return f"Alarms were raised in {len(epochs)} of {_of(number)}; {last}."
-
-
-def _of(epochs: int) -> str:
-    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    return f"Alarms were raised in {len(epochs)} of {total}; {last}."
 
 
 def _cautions(run: VaeGanRun) -> Iterator[str]:

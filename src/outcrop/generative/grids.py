@@ -27,7 +27,7 @@ Word = tuple[float, float, str, str]
 
 
 def to_rgb(images: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """Images in true colour, or the colours of `ways_to_show`.
+    """Pictures of images in true colour, or the colours of `ways_to_show`.
 
     Args:
         images: float, `N × bands × height × width`, from -1 to 1.
@@ -103,7 +103,7 @@ class Sheet:
 
     def _layout(self) -> tuple[np.ndarray, list[Word]]:
         """The pictures on white, and the texts."""
-        scale = enlargement(self.rows[0].pictures.shape[1])
+        scale = max(1, _WIDE // self.rows[0].pictures.shape[1])
         side, across = (scale * n for n in self.rows[0].pictures.shape[1:3])
         before = max(len(row.name) for row in self.rows) * _LETTER
         left = _MARGIN + (round(before) + _MARGIN if before else 0)
@@ -125,12 +125,3 @@ class Sheet:
                     words.append((*below, "center", row.captions[k]))
             top += height
         return canvas, words
-
-
-def enlargement(size: int) -> int:
-    """Width of one pixel of a picture of `size` pixels on a sheet.
-
-    >>> enlargement(32), enlargement(64), enlargement(128)
-    (3, 1, 1)
-    """
-    return max(1, _WIDE // size)

@@ -10,7 +10,7 @@ import numpy as np
 from outcrop.errors import OutcropError
 from outcrop.generative.codes import class_means, codes_of
 from outcrop.generative.run import VaeGanModel, VaeGanRun
-from outcrop.generative.training import judge_for
+from outcrop.generative.training import judge_for, random_sample
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 from outcrop.splits.split import Split, read_split
@@ -29,13 +29,6 @@ _WANTED_PER_FEATURE = 3
 @dataclass(frozen=True)
 class Request:
     """The options of `outcrop.generative.drawing.generate`.
-
-    Attributes:
-        number: number of samples.
-        seed: random seed of codes and of the choice of images.
-        per_class: number of samples of each class.
-        between: two patches to interpolate between; None: two random held-out ones.
-        attribute: the class to add to images of every other class; None: each class to another one.
 
     Raises:
         OutcropError: a number is out of range.
@@ -58,8 +51,6 @@ class Request:
         """Check that run and patches can fulfil the request.
 
         Args:
-            run: the run.
-            patches: the patch set; None without one.
             judged: whether there is a judge.
 
         Raises:
@@ -90,12 +81,8 @@ class Request:
             if not 0 <= place < len(patches):
                 last = len(patches) - 1
                 raise OutcropError("`between`", f"there is no patch {place}; take 0 to {last}")
-        if self.attribute is not None:
-            self._check_attribute(run, patches)
-
-    def _check_attribute(self, run: VaeGanRun, patches: PatchSet) -> None:
         there = {patches.classes[k] for k in patches.labels[run.split.train]}
-        if self.attribute not in there or len(there) < 2:
+        if self.attribute is not None and (self.attribute not in there or len(there) < 2):
             raise OutcropError(
                 "`attribute`",
                 f"'{self.attribute}' is not one of several classes of the training side; there is "
@@ -108,7 +95,6 @@ class Judge:
     """A classifier that had no part in the training of the generative networks.
 
     Attributes:
-        classifier: source of probabilities and features.
         name: description of its features, beside each number that is computed from them.
         caution: reason to doubt its results on held-out images; "" if there is none.
     """
@@ -129,8 +115,6 @@ def judge_of(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -
     """The judge of images such as the patches.
 
     Args:
-        model: the classifier, or its run.
-        patches: the patch set.
         held_out: indices of the patches that it will classify.
 
     Raises:
@@ -251,16 +235,16 @@ def inputs_of(
     model, split = run.model, run.split
     per_image = int(np.prod(patches.images.shape[1:]))
     most = _MOST_IN_PIXELS if judge is None else _MOST_JUDGED
-    held_out = _sample(split.validation, min(most, _VALUES // per_image), request.seed)
+    held_out = random_sample(split.validation, min(most, _VALUES // per_image), request.seed)
     its = None if judge is None else judge_of(judge, patches, held_out)
     space = space_of(model, its)
     searched = split.train
     if its is None:
-        searched = _sample(searched, 2 * _VALUES // per_image, request.seed)
+        searched = random_sample(searched, 2 * _VALUES // per_image, request.seed)
     means = None
     if model.network.has_encoder:
-        codes = codes_of(model, patches, split.train)
-        means = class_means(codes.mean, patches.labels[split.train], len(patches.classes))
+        codes, _ = codes_of(model, patches, split.train)
+        means = class_means(codes, patches.labels[split.train], len(patches.classes))
     return Inputs(
         model=model,
         patches=patches,
@@ -276,9 +260,9 @@ def inputs_of(
     )
 
 
-def notes_on(inputs: Inputs, request: Request) -> tuple[str, ...]:
+def notes_on(given: Inputs, request: Request) -> tuple[str, ...]:
     """What is left out and why, and the limits of the measures."""
-    given, found = inputs, []
+    found = []
     if given.means is None:
         found.append(
             f"a {given.model.network.title} has no encoder: no reconstructions, no interpolation "
@@ -325,10 +309,3 @@ def _cautions(given: Inputs) -> list[str]:
     if given.means is not None and not given.judge_knows_classes:
         found.append("the judge lacks some classes: it cannot show whether they were added")
     return found
-
-
-def _sample(index: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most `most` random items of `index`, in their order."""
-    if len(index) <= most:
-        return index
-    return np.sort(np.random.default_rng(seed).choice(index, most, replace=False))

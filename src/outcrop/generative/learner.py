@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Literal, cast
 
@@ -104,21 +105,18 @@ class VaeGanLearner:
         group: ProcessGroup,
         similarity: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Initialise networks and optimisers.
+        """Initialise networks and optimisers for images of `size` pixels.
 
         Args:
-            network, recipe: the networks and their training.
-            bands: number of bands of an image.
-            size: height and width of an image in pixels.
-            group: the processes.
             similarity: weights of a trained discriminator whose features the reconstruction loss
                 uses.
         """
         self.network, self.recipe, self.group = network, recipe, group
-        self.bands, self.size = bands, size
         self.gamma = recipe.gamma_for(network, size)
         self.parts = recipe.machine.accumulate * group.world
-        self.networks = self.initial()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.networks = build(network, bands, size)
         if similarity is not None and self.networks.discriminator is not None:
             self.networks.discriminator.load_state_dict(dict(similarity))
         if self.networks.discriminator is not None and not network.adversarial:
@@ -132,7 +130,11 @@ class VaeGanLearner:
             else module
             for name, module in self.networks.named_children()
         }
-        self.optimisers = {name: self._optimiser(weights) for name, weights in self._trained()}
+        self.optimisers = {
+            name: self._optimiser(list(module.parameters()))
+            for name, module in self.networks.named_children()
+            if name != "discriminator" or network.adversarial
+        }
         self._norms = [
             module
             for module in (self.networks.discriminator or nn.Module()).modules()
@@ -143,12 +145,6 @@ class VaeGanLearner:
         if group.world > 1:
             self._statistics = RunningStatistics(trained, group)
 
-    def initial(self) -> Networks:
-        """The networks with their initial weights, on the CPU."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
-            return build(self.network, self.bands, self.size)
-
     @property
     def saved(self) -> Networks:
         """The networks that are evaluated and saved: with the average of the decoder, if any."""
@@ -158,10 +154,7 @@ class VaeGanLearner:
         return Networks(decoder, self.networks.encoder, self.networks.discriminator)
 
     def check_parts(self, images: int) -> None:
-        """Check that the parts of a batch are large enough.
-
-        Args:
-            images: number of training images.
+        """Check that the parts of a batch of so many training images are large enough.
 
         Raises:
             OutcropError: a part is too small for batch normalisation.
@@ -188,10 +181,9 @@ class VaeGanLearner:
         """One step of all optimisers, with the parts of this process.
 
         Args:
-            epoch: number of the epoch, for the random codes.
-            step: the parts of the batch.
-            prior_weight: weight of the prior, see `VaeGanRecipe.kl_warm_up`.
-            report: callback for the result of each part.
+            epoch: its number, for the random codes.
+            prior_weight: see `VaeGanRecipe.kl_warm_up`.
+            report: gets the result of each part.
         """
         self._power_iteration()
         whole: Gradients = {}
@@ -210,7 +202,9 @@ class VaeGanLearner:
             right += result.right * part.share
             report(result)
         if self.group.world > 1:
-            self._all_reduce(whole, right)
+            every = [tensor for its in whole.values() for tensor in its]
+            self.group.all_reduce([*every, right])
+            self._statistics.share()
         pauses = bool(self.recipe.balance) and float(right) > self.recipe.balance
         for name, optimiser in self.optimisers.items():
             if not (pauses and name == "discriminator"):
@@ -263,7 +257,9 @@ class VaeGanLearner:
             reconstruction, divergences = each.mean(), divergence.sum(dim=1).mean()
             losses["encoder"] = prior_weight * divergences + reconstruction
             losses["decoder"] = (self.gamma if self.network.adversarial else 1.0) * reconstruction
-            result = result.with_code(divergence.detach().mean(dim=0), reconstruction.detach())
+            result = replace(
+                result, divergence=divergence.detach().mean(dim=0), likeness=reconstruction.detach()
+            )
         if self.network.adversarial:
             real, *others = logits
             losses["discriminator"] = sum(
@@ -294,29 +290,12 @@ class VaeGanLearner:
         return [features for features, _ in found], [logits for _, logits in found]
 
     def _gradients(self, losses: Mapping[str, Tensor]) -> Gradients:
-        wanted = list(self.optimisers)
-        return {
-            name: list(
-                torch.autograd.grad(
-                    losses[name],
-                    _parameters(self.optimisers[name]),
-                    retain_graph=name != wanted[-1],
-                )
-            )
-            for name in wanted
-        }
-
-    def _all_reduce(self, gradients: Gradients, right: Tensor) -> None:
-        """Sum gradients, statistics and accuracy over all parts of the batch."""
-        every = [tensor for its in gradients.values() for tensor in its]
-        self.group.all_reduce([*every, right])
-        self._statistics.share()
-
-    def _trained(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
-        """The networks that are trained, by name, and their weights."""
-        for name, module in self.networks.named_children():
-            if name != "discriminator" or self.network.adversarial:
-                yield name, list(module.parameters())
+        last = list(self.optimisers)[-1]
+        found: Gradients = {}
+        for name, optimiser in self.optimisers.items():
+            weights, more = _parameters(optimiser), name != last
+            found[name] = list(torch.autograd.grad(losses[name], weights, retain_graph=more))
+        return found
 
     def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         rate = self.recipe.learning_rate
@@ -326,7 +305,17 @@ class VaeGanLearner:
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that change in training, by name."""
-        return dict(self._state())
+        modules = {"networks": self.networks} | ({"average": self.average} if self.average else {})
+        found = {
+            f"{prefix}.{name}": tensor
+            for prefix, module in modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+        for name, optimiser in self.optimisers.items():
+            for k, parameter in enumerate(_parameters(optimiser)):
+                for key, tensor in optimiser.state[parameter].items():
+                    found[f"optimiser.{name}.{k}.{key}"] = tensor
+        return found
 
     def restore(self, begun: Checkpoint) -> None:
         """Continue from a checkpoint of `state`.
@@ -338,27 +327,12 @@ class VaeGanLearner:
         if self.average is not None:
             self.average.load_state_dict(begun.below("average"))
         for name, optimiser in self.optimisers.items():
-            kept = begun.below(f"optimiser.{name}")
             for k, parameter in enumerate(_parameters(optimiser)):
-                its = {
-                    key.partition(".")[2]: tensor
-                    for key, tensor in kept.items()
-                    if key.partition(".")[0] == str(k)
-                }
                 # torch counts the steps on the CPU.
                 optimiser.state[parameter] = {
                     key: tensor if key == "step" else torch.empty_like(parameter).copy_(tensor)
-                    for key, tensor in its.items()
+                    for key, tensor in begun.below(f"optimiser.{name}.{k}").items()
                 }
-
-    def _state(self) -> Iterator[tuple[str, Tensor]]:
-        for prefix, module in (("networks", self.networks), ("average", self.average)):
-            for name, tensor in module.state_dict().items() if module is not None else ():
-                yield f"{prefix}.{name}", tensor
-        for name, optimiser in self.optimisers.items():
-            for k, parameter in enumerate(_parameters(optimiser)):
-                for key, tensor in optimiser.state[parameter].items():
-                    yield f"optimiser.{name}.{k}.{key}", tensor
 
 
 @contextmanager

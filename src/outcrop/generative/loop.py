@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.generative.grids import grid, to_rgb
+from outcrop.generative.grids import grid
 from outcrop.generative.learner import VaeGanLearner
 from outcrop.generative.metrics import (
     Evaluation,
@@ -78,10 +78,7 @@ class Evaluator:
         images = self.images[: number // 2]
         if model.network.has_encoder and len(images):
             found["reconstructions"] = interleaved(_COLUMNS, images, model.reconstruct(images))
-        return {
-            name: grid(to_rgb(model.normalised(some), model.bands), _COLUMNS)
-            for name, some in found.items()
-        }
+        return {name: grid(model.pictures(some), _COLUMNS) for name, some in found.items()}
 
     def _sample_measures(self, samples: np.ndarray) -> dict[str, float]:
         real, generated = self._judged(self.images), self._judged(samples)[: len(self.images)]
@@ -155,16 +152,8 @@ class VaeGanLoop(Loop):
     learner: VaeGanLearner
 
     def __init__(
-        self, learner: VaeGanLearner, model: VaeGanModel, evaluator: Evaluator, lines: bool = False
+        self, learner: VaeGanLearner, model: VaeGanModel, evaluator: Evaluator, lines: bool
     ) -> None:
-        """Prepare a training.
-
-        Args:
-            learner: the training steps.
-            model: the model of the learner's networks.
-            evaluator: the evaluation.
-            lines: print a line for each epoch.
-        """
         super().__init__(learner, learner.recipe.epochs, lines)
         self.recipe, self.model, self.evaluator = learner.recipe, model, evaluator
 

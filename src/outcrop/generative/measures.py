@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -103,19 +103,13 @@ class Measures:
     sampled: SampleMeasures | None
     retrieval: Retrieval | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `outcrop.files.write_json`; NaN becomes None."""
-        return _plain(self)
 
-
-def measure(inputs: Inputs, seed: int) -> Measures | None:
+def measure(given: Inputs, seed: int) -> Measures | None:
     """All available measures; None if there are too few held-out patches.
 
     Args:
-        inputs: the data of the run.
         seed: random seed of the halves and of the bootstrap.
     """
-    given = inputs
     if not given.can_measure:
         return None
     real, groups = given.patches.take(given.held_out), given.split.groups[given.held_out]
@@ -157,28 +151,25 @@ def _sampled(
     half = len(real) // 2
     order = np.random.default_rng(seed).permutation(len(real))
     one, other, some = real[order[:half]], real[order[half : 2 * half]], samples[:half]
-
-    def shares(real: np.ndarray, samples: np.ndarray, groups: np.ndarray) -> SamplePrecisionRecall:
-        return sample_precision_recall(real, samples, groups=groups, seed=seed)
-
+    shares, ground = partial(sample_precision_recall, seed=seed), groups[order[:half]]
     blocks = min(_BLOCKS, half)
     return SampleMeasures(
         pictures=len(real),
         frechet=frechet_distance(real, samples),
         at_infinity=frechet_at_infinity(real, samples, groups, blocks, seed),
-        shares=shares(real, samples, groups),
+        shares=shares(real, samples, groups=groups),
         halves=Halves(
             pictures=half,
             frechet=frechet_distance(one, other),
             frechet_of_samples=frechet_distance(one, some),
-            shares=shares(one, other, groups[order[:half]]),
-            shares_of_samples=shares(one, some, groups[order[:half]]),
+            shares=shares(one, other, groups=ground),
+            shares_of_samples=shares(one, some, groups=ground),
         ),
     )
 
 
 def attribute_retrieval(
-    inputs: Inputs, real: np.ndarray, codes: np.ndarray, seed: int
+    given: Inputs, real: np.ndarray, codes: np.ndarray, seed: int
 ) -> Retrieval | None:
     """Recognition by the judge of each class that is added to held-out images of all others.
 
@@ -189,7 +180,6 @@ def attribute_retrieval(
     on attributes, here attributes are added to the code.
 
     Args:
-        inputs: the data of the run.
         real: `held_out × bands × size × size`.
         codes: float, `held_out × latent`, the means of their codes.
         seed: random seed of the bootstrap.
@@ -198,12 +188,12 @@ def attribute_retrieval(
         The recognition by class of the judge; None without a judge that has all classes, or without
         another class to add.
     """
-    given, known = inputs, inputs.known
     where = None if given.judge is None else given.judge.codes(given.patches.classes)
     if given.judge is None or given.means is None or where is None:
         return None
     probabilities = given.judge.classifier.predict_proba
-    labels, groups = given.patches.labels[given.held_out], given.split.groups[given.held_out]
+    known, labels = given.known, given.patches.labels[given.held_out]
+    groups = given.split.groups[given.held_out]
     there = np.flatnonzero(known[labels])
     used = evenly_spaced(there)
     untouched = np.zeros((len(labels), len(given.judge.classifier.classes)))
@@ -226,14 +216,3 @@ def attribute_retrieval(
         untouched=(wanted, untouched[sources], ground),
         seed=seed,
     )
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses at any depth as plain data for JSON."""
-    if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
-from outcrop.training.log import read_lines
 
 DOMINATES = 0.98
 """Accuracy of the discriminator on every kind of image, above which it wins."""
@@ -18,7 +17,6 @@ ACTIVE_NATS = 0.01
 """Divergence of a dimension of the code from the prior, above which it is active."""
 _FEWEST_ACTIVE = 0.05
 _REPEATED = 0.1
-_OF_GAN = ("discriminator", "decoder", "right_of_real", "right_of_sampled")
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,6 @@ class PartResult:
     right_of_real: Tensor | None = None
     right_of_reconstructed: Tensor | None = None
     right_of_sampled: Tensor | None = None
-
-    def with_code(self, divergence: Tensor, likeness: Tensor) -> PartResult:
-        """The result with the losses of an encoder."""
-        return replace(self, divergence=divergence, likeness=likeness)
 
     def with_logits(
         self, discriminator: Tensor, decoder: Tensor, real: Tensor, generated: Sequence[Tensor]
@@ -69,11 +63,23 @@ class PartResult:
     @property
     def right(self) -> Tensor | float:
         """Accuracy of the discriminator: the mean over real and generated images."""
-        generated = [self.right_of_reconstructed, self.right_of_sampled]
-        shares = [share for share in generated if share is not None]
-        if self.right_of_real is None or not shares:
-            return 0.0
-        return (self.right_of_real + sum(shares) / len(shares)) / 2
+        right = mean_accuracy(accuracies(self))
+        return 0.0 if right is None else right
+
+
+def accuracies(found: PartResult | Means | VaeGanMetrics) -> dict[str, Any]:
+    """The accuracy of the discriminator on each kind of image that there is."""
+    kinds = ("real", "reconstructed", "sampled")
+    known = {kind: getattr(found, f"right_of_{kind}") for kind in kinds}
+    return {kind: share for kind, share in known.items() if share is not None}
+
+
+def mean_accuracy(shares: Mapping[str, Any]) -> Any:
+    """The mean over real and generated images of the result of `accuracies`; None without it."""
+    if not shares:
+        return None
+    real, *generated = shares.values()
+    return (real + sum(generated) / len(generated)) / 2
 
 
 @dataclass
@@ -121,18 +127,13 @@ def means(tensors: Mapping[str, Tensor], network: VaeGan) -> Means:
     weights = tensors["numbers"].double()
     found = ((tensors["rows"].double() * weights[:, None]).sum(dim=0) / weights.sum()).tolist()
     coded = network.latent if network.has_encoder else 0
-    there = [item.name for item in fields(PartResult) if item.name in _names(network)]
-    numbers = dict(zip(there, found[coded:], strict=True))
-    return Means(divergence=tuple(found[:coded]), **numbers)
-
-
-def _names(network: VaeGan) -> set[str]:
-    """The fields of `PartResult` that have values, except the divergence."""
-    names = {"likeness"} if network.has_encoder else set()
+    # In the order of the fields of `PartResult`.
+    names = ["likeness"] * network.has_encoder
     if network.adversarial:
-        names |= {*_OF_GAN}
-        names |= {"right_of_reconstructed"} if network.has_encoder else set()
-    return names
+        names += ["discriminator", "decoder", "right_of_real"]
+        names += ["right_of_reconstructed"] * network.has_encoder + ["right_of_sampled"]
+    numbers = dict(zip(names, found[coded:], strict=True))
+    return Means(divergence=tuple(found[:coded]), **numbers)
 
 
 @dataclass(frozen=True)
@@ -252,26 +253,20 @@ def active_dimensions(divergence: tuple[float, ...]) -> int | None:
 def alarms(
     network: VaeGan, recipe: VaeGanRecipe, found: Means, evaluated: Evaluation, prior_weight: float
 ) -> tuple[str, ...]:
-    """Problems of a training, with remedies that are not applied yet.
+    """Problems of a training in an epoch, with remedies that are not applied yet.
 
     Args:
-        network: the networks.
-        recipe: their training.
-        found: the means over the epoch.
-        evaluated: the evaluation at its end.
         prior_weight: the weight of the prior in the last step.
     """
     raised = []
-    shares = (found.right_of_real, found.right_of_reconstructed, found.right_of_sampled)
-    known = [share for share in shares if share is not None]
-    if known and min(known) > DOMINATES:
-        remedies = _missing(
-            ("`balance=0.8`", bool(recipe.balance)),
-            ("`decoder_loss='non-saturating'`", recipe.decoder_loss == "non-saturating"),
-            ("`spectral=True`", network.spectral),
-        )
+    balance = ("`balance=0.8`", bool(recipe.balance))
+    spectral = ("`spectral=True`", network.spectral)
+    least = min(accuracies(found).values(), default=0.0)
+    if least > DOMINATES:
+        saturating = recipe.decoder_loss == "minimax"
+        remedies = _missing(balance, ("`decoder_loss='non-saturating'`", not saturating), spectral)
         raised.append(
-            f"the discriminator wins: it is right for {100 * min(known):.1f} % of the images, and "
+            f"the discriminator wins: it is right for {100 * least:.1f} % of the images, and "
             f"the decoder learns little from it; try {remedies or 'a smaller `learning_rate`'}"
         )
     active = active_dimensions(found.divergence)
@@ -286,11 +281,7 @@ def alarms(
         )
     # A VAE generates the mean of many images. Its samples are similar without being repeated.
     if network.adversarial and evaluated.repeats is not None and evaluated.repeats > _REPEATED:
-        remedies = _missing(
-            ("`balance=0.8`", bool(recipe.balance)),
-            ("`spectral=True`", network.spectral),
-            ("a smaller `learning_rate`", False),
-        )
+        remedies = _missing(balance, spectral, ("a smaller `learning_rate`", False))
         raised.append(
             f"samples repeat: {100 * evaluated.repeats:.0f} % nearly equal another one; try "
             f"{remedies}"
@@ -301,12 +292,3 @@ def alarms(
 def _missing(*remedies: tuple[str, bool]) -> str:
     """The remedies that are not applied yet."""
     return " or ".join(remedy for remedy, applied in remedies if not applied)
-
-
-def read_vaegan_metrics(path: Path) -> tuple[VaeGanMetrics, ...]:
-    """The metrics of all epochs of a run.
-
-    Raises:
-        OutcropError: the file is missing or damaged.
-    """
-    return read_lines(path, VaeGanMetrics)

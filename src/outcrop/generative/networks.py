@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,7 @@ class Encoder(nn.Module):
         super().__init__()
         filters = _filters(network, (64, 128, 256), size)
         grid, wide = _grid(network, size), network.scaled(2048)
-        self.layers = nn.Sequential(
-            OrderedDict(
-                (f"down{k}", _down(inputs, outputs))
-                for k, (inputs, outputs) in enumerate(_pairs(bands, filters))
-            )
-        )
+        self.layers = nn.Sequential(_chain("down", _down, bands, filters))
         self.wide = _connected(filters[-1] * grid * grid, wide)
         self.code = _initialised(nn.Linear(wide, 2 * network.latent))
 
@@ -56,12 +52,7 @@ class Decoder(nn.Module):
         self.grid = _grid(network, size)
         self.first = network.scaled(256)
         self.wide = _connected(network.latent, self.first * self.grid * self.grid)
-        self.layers = nn.Sequential(
-            OrderedDict(
-                (f"up{k}", _up(inputs, outputs))
-                for k, (inputs, outputs) in enumerate(_pairs(self.first, up))
-            )
-        )
+        self.layers = nn.Sequential(_chain("up", _up, self.first, up))
         # The names of layers are those of the weights in saved models.
         self.picture = _initialised(nn.Conv2d(up[-1], bands, _KERNEL, padding=_KERNEL // 2))
 
@@ -81,16 +72,9 @@ class Discriminator(nn.Module):
         first = network.scaled(32)
         spectral = network.spectral
         convolution = _initialised(nn.Conv2d(bands, first, _KERNEL, padding=_KERNEL // 2), spectral)
+        layers = _chain("down", partial(_down, spectral=spectral), first, filters)
         self.layers = nn.Sequential(
-            OrderedDict(
-                [
-                    ("first", nn.Sequential(convolution, nn.ReLU())),
-                    *(
-                        (f"down{k}", _down(inputs, outputs, spectral))
-                        for k, (inputs, outputs) in enumerate(_pairs(first, filters))
-                    ),
-                ]
-            )
+            OrderedDict(first=nn.Sequential(convolution, nn.ReLU()), **layers)
         )
         # Features of spectrally normalised layers are small compared with the unit variance of the
         # reconstruction loss. Batch normalisation scales them.
@@ -113,11 +97,7 @@ class Discriminator(nn.Module):
 
 
 class Networks(nn.Module):
-    """Encoder, decoder and discriminator.
-
-    Attributes:
-        decoder, encoder, discriminator: the networks; None if the description has none.
-    """
+    """Encoder, decoder and discriminator; None if the description has none."""
 
     def __init__(
         self, decoder: Decoder, encoder: Encoder | None, discriminator: Discriminator | None
@@ -173,19 +153,16 @@ def _grid(network: VaeGan, size: int) -> int:
     return size >> network.halvings(size)
 
 
-def _pairs(first: int, filters: Sequence[int]) -> list[tuple[int, int]]:
-    """The input and output filters of each layer."""
-    return list(zip([first, *filters], filters, strict=False))
+def _chain(
+    name: str, layer: Callable[[int, int], nn.Module], first: int, filters: Sequence[int]
+) -> OrderedDict[str, nn.Module]:
+    """Numbered layers: from `first` filters to the first of `filters`, and on to each next one."""
+    pairs = enumerate(pairwise([first, *filters]))
+    return OrderedDict((f"{name}{k}", layer(*inputs_outputs)) for k, inputs_outputs in pairs)
 
 
 def build(network: VaeGan, bands: int, size: int) -> Networks:
-    """Build the networks, with initial weights from the global generator of torch.
-
-    Args:
-        network: description of the networks.
-        bands: number of bands of an image.
-        size: height and width of an image in pixels.
-    """
+    """Networks for images of `size` pixels, with weights from the global generator of torch."""
     return Networks(
         Decoder(network, bands, size),
         Encoder(network, bands, size) if network.has_encoder else None,
@@ -209,10 +186,9 @@ class Layer:
 
 
 def layers_of(network: nn.Module, given: Tensor) -> tuple[Layer, ...]:
-    """The layers of a network in the order of their computation.
+    """The layers of a network in evaluation mode, in the order of their computation.
 
     Args:
-        network: an encoder, decoder or discriminator in evaluation mode.
         given: images or codes, as the network takes them, of any values.
 
     >>> layers_of(nn.Sequential(nn.Linear(3, 2)), torch.zeros(1, 3))

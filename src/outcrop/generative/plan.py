@@ -76,22 +76,14 @@ class VaeGanPlan:
         seed: int,
         sources: Sequence[AnySource] | None,
     ) -> None:
-        """Train the networks in `folder`, or continue a training there.
-
-        Raises:
-            OutcropError: as for `outcrop.generative.training.train_vaegan`.
-        """
+        """As `LearntFeatures.learn`; errors as for `train_vaegan`."""
         from outcrop.generative.training import train_vaegan
 
         recipe, resume = replace(self.recipe, seed=seed), folder.exists()
         train_vaegan(patches, split, folder, self.network, recipe, resume, sources=sources)
 
     def read(self, folder: Path) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-        """A function from images to their mean codes, and the seconds of the training.
-
-        Raises:
-            OutcropError: the run is damaged.
-        """
+        """As `LearntFeatures.read`: the features of an image are its mean code."""
         from outcrop.generative.run import read_vaegan_run
 
         run = read_vaegan_run(folder, "cpu")

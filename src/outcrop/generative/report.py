@@ -16,7 +16,7 @@ import torch
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file, read_json
 from outcrop.generative import charts, findings
-from outcrop.generative.grids import grid, to_rgb
+from outcrop.generative.grids import grid
 from outcrop.generative.loop import evenly_spaced
 from outcrop.generative.metrics import ACTIVE_NATS
 from outcrop.generative.networks import Layer, layers_of
@@ -40,13 +40,7 @@ _SMALL, _LARGE = 32, 128
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid of images.
-
-    Attributes:
-        title: heading.
-        uri: the grid as a data URI.
-        words: explanation.
-    """
+    """A grid of images, as a data URI, with its explanation."""
 
     title: str
     uri: str
@@ -55,12 +49,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """One of the networks.
+    """An encoder, decoder or discriminator.
 
     Attributes:
-        name: encoder, decoder or discriminator.
         given: shape of its input.
-        layers: its layers.
         trained: whether this run trained it.
     """
 
@@ -81,16 +73,12 @@ def write_page(
     output: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write one HTML page about a run of a VAE-GAN, VAE or GAN.
+    """Write one HTML page about a run of a VAE-GAN, VAE or GAN, and return its path.
 
     Args:
         folder: run folder made by `outcrop generative train`.
         patches: the patches that it was trained on, to show held-out images.
         output: output file. Default: `report.html` in the folder.
-        overwrite: replace an existing file.
-
-    Returns:
-        The output file.
 
     Raises:
         OutcropError: the run is damaged or not finished; other patches, or none was held out; the
@@ -131,7 +119,12 @@ def render(run: VaeGanRun, patches: PatchSet | None = None) -> str:
         code=charts.code_charts(run),
         parts=network_parts(run.model),
         recipe=dict(_recipe_rows(run, recipe)),
-        ranges=_ranges(run.model),
+        ranges=[
+            (name, centre - half, centre + half)
+            for name, centre, half in zip(
+                run.model.bands, run.model.scale.mean, run.model.scale.std, strict=True
+            )
+        ],
         active_nats=ACTIVE_NATS,
         command=command(run),
         speed=float(np.median([epoch.images_per_second for epoch in run.metrics])),
@@ -160,11 +153,8 @@ def network_parts(model: VaeGanModel) -> tuple[NetworkPart, ...]:
 
 def _samples(run: VaeGanRun, seed: int) -> Grid:
     images = run.model.sample(_number(run.model), seed)
-    return Grid(
-        "Samples",
-        _drawn(_rgb(run.model, images)),
-        "images of random codes from the prior",
-    )
+    uri = _drawn(run.model.pictures(images))
+    return Grid("Samples", uri, "images of random codes from the prior")
 
 
 def _held_out(run: VaeGanRun, patches: PatchSet) -> Grid:
@@ -176,14 +166,10 @@ def _held_out(run: VaeGanRun, patches: PatchSet) -> Grid:
             "--patches", f"{run.folder} has no held-out patches to show; leave it out"
         )
     if not model.network.has_encoder:
-        images = patches.take(evenly_spaced(index, _number(model)))
-        return Grid(
-            "Held-out images",
-            _drawn(_rgb(model, images)),
-            "real images, for comparison with the samples",
-        )
+        uri = _drawn(model.pictures(patches.take(evenly_spaced(index, _number(model)))))
+        return Grid("Held-out images", uri, "real images, for comparison with the samples")
     images = patches.take(evenly_spaced(index, _number(model) // 2))
-    pairs = [_rgb(model, some) for some in (images, model.reconstruct(images))]
+    pairs = [model.pictures(some) for some in (images, model.reconstruct(images))]
     return Grid(
         "Held-out images above their reconstructions",
         _drawn(np.concatenate(pairs, axis=1)),
@@ -194,10 +180,6 @@ def _held_out(run: VaeGanRun, patches: PatchSet) -> Grid:
 def _number(model: VaeGanModel) -> int:
     """The number of images in a grid, which keeps the page small."""
     return 32 if model.size >= _LARGE else 64
-
-
-def _rgb(model: VaeGanModel, images: np.ndarray) -> np.ndarray:
-    return to_rgb(model.normalised(images), model.bands)
 
 
 def _drawn(pictures: np.ndarray) -> str:
@@ -267,15 +249,6 @@ def _augmentations(chosen: Augmentation) -> Iterator[str]:
         yield f"squares of {chosen.cutout} pixels set to 0"
     if chosen.cuts_anew:
         yield f"cut again up to {chosen.neighbourhood} pixels and {chosen.slices} slices away"
-
-
-def _ranges(model: VaeGanModel) -> list[tuple[str, float, float]]:
-    """The range of values of each band, as name, lower and upper end."""
-    ends = zip(model.scale.mean, model.scale.std, strict=True)
-    return [
-        (name, centre - half, centre + half)
-        for name, (centre, half) in zip(model.bands, ends, strict=True)
-    ]
 
 
 def command(run: VaeGanRun) -> str:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, file_hash, read_json, write_json
-from outcrop.generative.metrics import VaeGanMetrics, read_vaegan_metrics
+from outcrop.generative.grids import to_rgb
+from outcrop.generative.metrics import VaeGanMetrics
 from outcrop.generative.networks import Networks, build
 from outcrop.generative.settings import VaeGan
 from outcrop.patches.patchset import PatchSet
@@ -22,6 +23,7 @@ from outcrop.splits.split import Split, read_split
 from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
 from outcrop.training.device import exact_convolutions, pick_device
 from outcrop.training.folder import PICTURE_MODEL, is_finished, kind_of_model, read_config
+from outcrop.training.log import read_lines
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
 from outcrop.typed import typed
@@ -55,19 +57,6 @@ class VaeGanModel:
         """The device of the networks."""
         return next(self.networks.parameters()).device
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """Everything except the weights, as plain data for JSON."""
-        return {
-            "format": PICTURE_MODEL.model,
-            "version": _VERSION,
-            "network": asdict(self.network),
-            "bands": list(self.bands),
-            "scale": asdict(self.scale),
-            "size": self.size,
-            "dtype": self.dtype,
-        }
-
     def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Gaussian distribution of the code of each image.
 
@@ -86,7 +75,6 @@ class VaeGanModel:
             raise OutcropError(
                 "model", f"a {self.network.title} has no encoder; train one with `parts='vaegan'`"
             )
-        self._check(images.shape)
         found = self._apply(self._batches(images), lambda x: torch.cat(encoder(x), dim=1))
         mean, log_variance = np.split(found, 2, axis=1)
         return mean, log_variance
@@ -94,7 +82,15 @@ class VaeGanModel:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The image of each code, `N × latent`, in the source's units and number type."""
         given = torch.from_numpy(np.asarray(codes, dtype=np.float32))
-        return self.denormalised(self._apply(given.split(_BATCH), self.networks.decoder))
+        centre, half = (
+            np.asarray(ends, dtype=np.float32)[:, None, None]
+            for ends in (self.scale.mean, self.scale.std)
+        )
+        values = self._apply(given.split(_BATCH), self.networks.decoder) * half + centre
+        if np.dtype(self.dtype).kind in "iu":
+            ends = np.iinfo(self.dtype)
+            values = np.clip(np.rint(values), ends.min, ends.max)
+        return values.astype(self.dtype)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """The reconstruction of each image: the decoded mean of its code.
@@ -122,25 +118,15 @@ class VaeGanModel:
         discriminator = self.networks.discriminator
         if discriminator is None:
             raise OutcropError("model", f"a {self.network.title} has no discriminator")
-        self._check(images.shape)
         return self._apply(self._batches(images), lambda x: discriminator(x)[0])
-
-    def denormalised(self, images: np.ndarray) -> np.ndarray:
-        """Images from -1 to 1, in the source's units and number type."""
-        centre, half = (
-            np.asarray(ends, dtype=np.float32)[:, None, None]
-            for ends in (self.scale.mean, self.scale.std)
-        )
-        values = images * half + centre
-        dtype = np.dtype(self.dtype)
-        if dtype.kind in "iu":
-            ends = np.iinfo(dtype)
-            values = np.clip(np.rint(values), ends.min, ends.max)
-        return values.astype(dtype)
 
     def normalised(self, images: np.ndarray) -> np.ndarray:
         """Images in the source's units, as input of the networks: float32 from -1 to 1."""
         return self.scale(to_tensor(images)).clamp(-1, 1).numpy()
+
+    def pictures(self, images: np.ndarray) -> np.ndarray:
+        """Images in the source's units, in colour: uint8, `N × size × size × 3`."""
+        return to_rgb(self.normalised(images), self.bands)
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `model.json` into an existing folder.
@@ -150,15 +136,29 @@ class VaeGanModel:
         """
         folder = Path(folder)
         write_tensors(folder / "model.safetensors", self.networks.state_dict())
-        write_json(
-            folder / "model.json",
-            {**self.description, "weights": file_hash(folder / "model.safetensors")},
-        )
+        content = {
+            "format": PICTURE_MODEL.model,
+            "version": _VERSION,
+            "network": asdict(self.network),
+            "bands": self.bands,
+            "scale": asdict(self.scale),
+            "size": self.size,
+            "dtype": self.dtype,
+            "weights": file_hash(folder / "model.safetensors"),
+        }
+        write_json(folder / "model.json", content)
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
-        for start in range(0, len(images), _BATCH):
-            part = to_tensor(images[start : start + _BATCH]).to(self.device)
-            yield self.scale(part).clamp(-1, 1)
+        needed = (len(self.bands), self.size, self.size)
+        if images.shape[1:] != needed:
+            raise OutcropError(
+                "images",
+                f"have the shape {' × '.join(map(str, images.shape))}; the model needs "
+                f"N × {' × '.join(map(str, needed))}; cut the patches again",
+            )
+        starts = range(0, len(images), _BATCH)
+        parts = (to_tensor(images[k : k + _BATCH]).to(self.device) for k in starts)
+        return (self.scale(part).clamp(-1, 1) for part in parts)
 
     def _apply(self, batches: Any, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         """The outputs of a network in evaluation mode.
@@ -178,15 +178,6 @@ class VaeGanModel:
                 "model", "gives values that are not finite; train it with a smaller `learning_rate`"
             )
         return together.numpy()
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        needed = (len(self.bands), self.size, self.size)
-        if tuple(shape[1:]) != needed:
-            raise OutcropError(
-                "images",
-                f"have the shape {' × '.join(map(str, shape))}; the model needs "
-                f"N × {' × '.join(map(str, needed))}; cut the patches again",
-            )
 
 
 def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
@@ -211,16 +202,11 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
         network.check_size((size, size))
         dtype = np.dtype(typed(str, content["dtype"], "dtype")).name
     check_weights(folder / "model.safetensors", content.get("weights"))
-    networks = _read_weights(folder / "model.safetensors", network, len(bands), size)
+    with torch.random.fork_rng(devices=[]):
+        networks = build(network, len(bands), size).eval()
+    load_weights(networks, folder / "model.safetensors")
     networks.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return VaeGanModel(network, networks, bands, scale, size, dtype)
-
-
-def _read_weights(path: Path, network: VaeGan, bands: int, size: int) -> Networks:
-    with torch.random.fork_rng(devices=[]):
-        networks = build(network, bands, size)
-    load_weights(networks, path)
-    return networks.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,5 +265,5 @@ def read_vaegan_run(folder: str | Path, device: str = "auto") -> VaeGanRun:
         raise OutcropError(
             folder, "is not finished; continue it with `outcrop.train_vaegan(resume=True)`"
         )
-    metrics = read_vaegan_metrics(folder / "metrics.jsonl")
+    metrics = read_lines(folder / "metrics.jsonl", VaeGanMetrics)
     return VaeGanRun(folder, read_vaegan(folder, device), metrics, config)

@@ -222,11 +222,7 @@ class VaeGanRecipe:
                 self.decoder_loss in ("minimax", "non-saturating"),
                 "minimax or non-saturating",
             ),
-            (
-                "balance",
-                self.balance == 0 or 0.5 <= self.balance <= 1,
-                "0 (off), or from 0.5 to 1",
-            ),
+            ("balance", self.balance == 0 or 0.5 <= self.balance <= 1, "0 (off), or from 0.5 to 1"),
             ("kl_warm_up", 0 <= self.kl_warm_up < math.inf, "0 (off) or more"),
             ("average", 0 <= self.average < 1, "0 (off) to below 1"),
             ("seed", self.seed >= 0, "0 or more"),

@@ -9,7 +9,7 @@ from outcrop.cli.translate import as_options
 from outcrop.generative.drawing import Generated
 from outcrop.generative.findings import source_of_features
 from outcrop.generative.measures import Measures, ReconstructionMeasures, SampleMeasures
-from outcrop.generative.retrieval import Recognised, Retrieval
+from outcrop.generative.retrieval import Retrieval
 from outcrop.generative.run import VaeGanRun
 from outcrop.generative.samples import Memorisation
 
@@ -99,7 +99,7 @@ def _say_retrieval(found: Retrieval) -> None:
     rows = [
         (
             row.name,
-            *(_share(one) for one in (row.generated, row.real, row.untouched)),
+            *(str(one.share) if one else "" for one in (row.generated, row.real, row.untouched)),
             f"{row.generated.cosine:.3f}",
             f"{row.generated.squared_error:.3f}",
         )
@@ -113,7 +113,3 @@ def _say_retrieval(found: Retrieval) -> None:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _share(found: Recognised | None) -> str:
-    return "" if found is None else str(found.share)

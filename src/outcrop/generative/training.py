@@ -32,7 +32,7 @@ from outcrop.training.device import capped_memory, exact_convolutions, pick_prec
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.messages import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
-from outcrop.training.parallel.process_group import ProcessGroup, open_process_group
+from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.run import Run, network_of
 
@@ -91,94 +91,53 @@ def train_vaegan(
     """
     split.check(patches, validated=False, classes=1)
     network.check_size(patches.size)
-    classifier = None if judge is None else network_of(judge)
-    if classifier is not None:
-        classifier = judge_for(classifier, patches)
+    folder, size = Path(folder), patches.size[0]
+    classifier = None if judge is None else judge_for(network_of(judge), patches)
     weights = _similarity(network, similarity, patches)
     with open_process_group(recipe.machine, _no_wrapping) as group, ExitStack() as stack:
+        device = group.device
         with group.all_or_none():
-            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
+            stack.enter_context(capped_memory(device, recipe.machine.gpu_bytes))
         if group.world > 1:
             recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
-        remedies = partial(_remedies, recipe, group.device)
-        with full_memory_as(recipe.batch, group.device, remedies):
-            return _train(
-                patches,
-                split,
-                Path(folder),
-                network,
-                recipe,
-                resume,
-                lines,
-                sources,
-                weights,
-                classifier,
-                group,
-            )
-
-
-def _train(
-    patches: PatchSet,
-    split: Split,
-    folder: Path,
-    network: VaeGan,
-    recipe: VaeGanRecipe,
-    resume: bool,
-    lines: bool,
-    sources: Sequence[AnySource] | None,
-    similarity: Mapping[str, Tensor] | None,
-    judge: Classifier | None,
-    group: ProcessGroup,
-) -> VaeGanRun:
-    device = group.device
-    config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
-    config |= _checksums(judge, similarity)
-    with group.all_or_none():
-        if resume and folder.exists():
-            defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
-            check_same(folder, config, split, defaults)
-            if is_finished(folder):
-                return read_vaegan_run(folder, str(device))
-            if group.first:
-                sweep(folder)
-        else:
-            resume = False
-            check_new(folder, instead="resume")
-    with ExitStack() as stack:
+        remedies = partial(_remedies, recipe, device)
+        stack.enter_context(full_memory_as(recipe.batch, device, remedies))
+        config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
+        config |= _checksums(classifier, weights)
+        with group.all_or_none():
+            if resume and folder.exists():
+                defaults = {"network": asdict(VaeGan()), "recipe": asdict(VaeGanRecipe())}
+                check_same(folder, config, split, defaults)
+                if is_finished(folder):
+                    return read_vaegan_run(folder, str(device))
+                if group.first:
+                    sweep(folder)
+            else:
+                resume = False
+                check_new(folder, instead="resume")
         with group.all_or_none():
             scale = learn_scale(patches, split.train, recipe.seed)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
             validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
-        learner = VaeGanLearner(
-            network, recipe, len(patches.bands), patches.size[0], group, similarity
-        )
-        evaluator = Evaluator(
-            patches.take(evenly_spaced(split.validation)),
-            patches.take(evenly_spaced(split.train)),
-            judge,
-            recipe.seed,
-        )
-        model = VaeGanModel(
-            network,
-            learner.saved,
-            patches.bands,
-            scale,
-            patches.size[0],
-            patches.images.dtype.name,
-        )
+        learner = VaeGanLearner(network, recipe, len(patches.bands), size, group, weights)
+        held_out = patches.take(evenly_spaced(split.validation))
+        seen = patches.take(evenly_spaced(split.train))
+        evaluator = Evaluator(held_out, seen, classifier, recipe.seed)
+        dtype = patches.images.dtype.name
+        model = VaeGanModel(network, learner.saved, patches.bands, scale, size, dtype)
         loop = VaeGanLoop(learner, model, evaluator, lines)
         with group.all_or_none():
             learner.check_parts(len(training))
             if not resume and group.first:
                 start(folder, config, split)
-        _announce(network, recipe, learner, device)
+        _announce(learner)
         loop.fit(training, validation, folder)
-    with group.all_or_none():
-        if group.first:
-            model.save(folder)
-    return read_vaegan_run(folder, str(device))
+        with group.all_or_none():
+            if group.first:
+                model.save(folder)
+        return read_vaegan_run(folder, str(device))
 
 
 def _checksums(judge: Classifier | None, similarity: Mapping[str, Tensor] | None) -> dict[str, Any]:
@@ -204,8 +163,7 @@ def _similarity(
         return None
     if run is None:
         raise OutcropError(
-            "`similarity`",
-            "is missing; a VAE with a learned metric needs a run with `parts='gan'`",
+            "`similarity`", "is missing; a VAE with a learned metric needs a run with `parts='gan'`"
         )
     run.check_patches(patches)
     theirs = run.model.networks.discriminator
@@ -232,8 +190,7 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
             "`judge`",
             f"was trained on {bands_text(judge.bands)} of {judge.size[0]} × {judge.size[1]} "
             f"pixels, the patches have {bands_text(patches.bands)} of {patches.size[0]} × "
-            f"{patches.size[1]}; "
-            "take a classifier of such patches",
+            f"{patches.size[1]}; take a classifier of such patches",
         )
     if found.assumed and judge.bands != patches.bands:
         warn(
@@ -243,15 +200,14 @@ def judge_for(judge: Classifier, patches: PatchSet) -> Classifier:
     return judge.in_order(found.order)
 
 
-def _announce(
-    network: VaeGan, recipe: VaeGanRecipe, learner: VaeGanLearner, device: torch.device
-) -> None:
+def _announce(learner: VaeGanLearner) -> None:
     """Print the networks and the device on standard error."""
+    machine, device = learner.recipe.machine, learner.group.device
     parameters = sum(p.numel() for p in learner.networks.parameters())
-    where = f"{device}, {pick_precision(recipe.machine.precision, device)}"
-    if recipe.machine.devices > 1:
-        where += f", {recipe.machine.devices} processes"
-    tell(f"training a {network.title}: {short(parameters)} parameters; on {where}")
+    where = f"{device}, {pick_precision(machine.precision, device)}"
+    if machine.devices > 1:
+        where += f", {machine.devices} processes"
+    tell(f"training a {learner.network.title}: {short(parameters)} parameters; on {where}")
 
 
 def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
@@ -277,7 +233,6 @@ def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalis
     sample is used.
 
     Args:
-        patches: the patch set.
         index: the patches to use, those of the training side.
         seed: random seed of the sample.
 
@@ -285,9 +240,7 @@ def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalis
         OutcropError: a band has no valid pixel; every image has a single value.
     """
     most = max(1, _PIXELS // int(np.prod(patches.images.shape[1:])))
-    if len(index) > most:
-        index = np.sort(np.random.default_rng(seed).choice(index, most, replace=False))
-    images = patches.take(index)
+    images = patches.take(random_sample(index, most, seed))
     centres, halves = [], []
     for band, pixels in zip(patches.bands, np.moveaxis(images, 1, 0), strict=True):
         valid = pixels[np.isfinite(pixels)]
@@ -298,15 +251,18 @@ def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalis
         low, high = np.quantile(valid, _TAILS).tolist()
         centres.append((low + high) / 2)
         halves.append((high - low) / 2 or 1.0)
-    if all((np.nanmax(one) == np.nanmin(one)) for one in _valid_bands(images)):
+    each = images.reshape(len(images) * images.shape[1], -1).astype(np.float32)
+    valid = np.isfinite(each)
+    lowest = each.min(axis=1, initial=np.inf, where=valid)
+    if not (each.max(axis=1, initial=-np.inf, where=valid) > lowest).any():
         raise OutcropError(
             "patches", "each has a single value; there is nothing to learn from them"
         )
     return Normalisation(tuple(centres), tuple(halves))
 
 
-def _valid_bands(images: np.ndarray) -> np.ndarray:
-    """Each band of each image with a valid pixel, flat; missing pixels are NaN."""
-    flat = images.reshape(len(images) * images.shape[1], -1).astype(np.float32)
-    flat[~np.isfinite(flat)] = np.nan
-    return flat[~np.isnan(flat).all(axis=1)]
+def random_sample(index: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` random items of `index`, in their order."""
+    if len(index) <= most:
+        return index
+    return np.sort(np.random.default_rng(seed).choice(index, most, replace=False))

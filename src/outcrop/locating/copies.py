@@ -30,8 +30,8 @@ from outcrop.patches.flips import unflip
 _ROWS, _COLUMNS = 4, 8
 _LAGS = (1, 2, 4)
 # Anchors are the best pixels of 8 × 8 cells, so that few of them share pixels. Of 500 patches of 8
-# bits of layers that differ by their noise (`benchmarks.hard_cubes --shape 450,75,900`), 489 are found by 8 or
-# 32 anchors, 488 by 4.
+# bits of layers that differ by their noise ("channels", 450 × 75 × 900, `benchmarks.hard_cubes`)
+# 8 anchors find 489, 32 as many, 4 find 488.
 _CELLS, _ANCHORS = 8, 8
 # Rounding of float32 values, as a share of the largest one.
 _FLOAT32 = 1e-6

@@ -79,54 +79,30 @@ def damage(
     """
     images, labels = np.asarray(images), np.asarray(labels)
     _check(images, labels, bits, clip, jpeg_quality)
+    top = 2**bits - 1
     low, high = map(float, np.percentile(images, clip))
-    process = _Process(2**bits - 1, (low, high), blur, noise_db, jpeg_quality)
     for_order, for_contrast, for_flips, for_noise = np.random.default_rng(seed).spawn(4)
     arranged = _arranged(labels, order, for_order)
-    gain, offset = process.exposure(
-        *(_drawn(for_contrast, between, len(images), per) for between in (contrast, brightness))
-    )
+    draws = len(images) if per == "patch" else 1
+    share, shift = (for_contrast.uniform(*between, draws) for between in (contrast, brightness))
+    gain = np.full(len(images), top * share / ((high - low) or 1.0))
+    offset = top * (0.5 + shift) - gain * (low + high) / 2
     square = images.shape[-2] == images.shape[-1]
     names = np.array(tuple(FLIPS) if square else KEEP_SHAPE)
     flipped = for_flips.choice(names, len(images)) if flips else np.full(len(images), "none")
     damaged = np.empty(images.shape, dtype=np.uint8 if bits <= 8 else np.uint16)
     for k, source in enumerate(arranged):
-        grey = process.develop(images[source], gain[k], offset[k], for_noise)
+        image = np.clip(images[source].astype(np.float64), low, high)
+        if blur:
+            image = gaussian_filter(image, blur, axes=(-2, -1), mode="nearest")
+        if noise_db is not None:
+            spread = image.std() * 10 ** (-noise_db / 20)
+            image = image + spread * for_noise.standard_normal(image.shape)
+        grey = np.round(np.clip(gain[k] * image + offset[k], 0, top))
+        if jpeg_quality is not None:
+            grey = _jpeg(grey, jpeg_quality)
         damaged[k] = flip(grey, flipped[k])
     return damaged, labels[arranged], Damage(arranged, gain, offset, flipped)
-
-
-@dataclass(frozen=True)
-class _Process:
-    """The change of one patch; grey values are 0 to `top`, originals are clipped to `ends`."""
-
-    top: int
-    ends: Range
-    blur: float
-    noise_db: float | None
-    jpeg_quality: int | None
-
-    def exposure(
-        self, contrast: np.ndarray, brightness: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Gain and offset from original units to grey values."""
-        low, high = self.ends
-        gain = self.top * contrast / ((high - low) or 1.0)
-        middle = self.top * (0.5 + brightness)
-        return gain, middle - gain * (low + high) / 2
-
-    def develop(
-        self, image: np.ndarray, gain: float, offset: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        """One patch in grey values."""
-        image = np.clip(image.astype(np.float64), *self.ends)
-        if self.blur:
-            image = gaussian_filter(image, self.blur, axes=(-2, -1), mode="nearest")
-        if self.noise_db is not None:
-            spread = image.std() * 10 ** (-self.noise_db / 20)
-            image = image + spread * rng.standard_normal(image.shape)
-        grey = np.round(np.clip(gain * image + offset, 0, self.top))
-        return grey if self.jpeg_quality is None else _jpeg(grey, self.jpeg_quality)
 
 
 def _arranged(labels: np.ndarray, order: Order, rng: np.random.Generator) -> np.ndarray:
@@ -134,11 +110,6 @@ def _arranged(labels: np.ndarray, order: Order, rng: np.random.Generator) -> np.
     if order == "shuffled":
         return rng.permutation(len(labels))
     return np.argsort(labels, kind="stable") if order == "sorted" else np.arange(len(labels))
-
-
-def _drawn(rng: np.random.Generator, between: Range, count: int, per: str) -> np.ndarray:
-    """A random number for each of `count` patches, or one for all."""
-    return np.broadcast_to(rng.uniform(*between, count if per == "patch" else 1), count).copy()
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:

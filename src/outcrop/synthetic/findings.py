@@ -44,15 +44,14 @@ def plain(outcomes: Sequence[Outcome], split: str) -> Outcome:
 def validation_scores(outcomes: Sequence[Outcome]) -> list[str]:
     """The scores of the plain network under both splits, compared with those on new cubes."""
     pair = [plain(outcomes, split) for split in ("random", "spatial")]
-    lines = [_score(one) for one in pair]
     off = [abs(one.excess.value) for one in pair]
     closer, further = np.argsort(off, kind="stable")
     kinds = [UNDER[one.split] for one in pair]
-    lines.append(
+    return [
+        *map(_score, pair),
         f"The validation score of {kinds[closer]} is closer to the score on new cubes: it differs "
-        f"by {100 * off[closer]:.1f} points, that of {kinds[further]} by {100 * off[further]:.1f}."
-    )
-    return lines
+        f"by {100 * off[closer]:.1f} points, that of {kinds[further]} by {100 * off[further]:.1f}.",
+    ]
 
 
 def _score(one: Outcome) -> str:
@@ -77,12 +76,7 @@ def leak_gap_sentence(outcomes: Sequence[Outcome]) -> str:
 
 
 def effects(outcomes: Sequence[Outcome], names: dict[str, str]) -> list[str]:
-    """The effect of each variant on the score, compared with the plain one on the same patches.
-
-    Args:
-        outcomes: the outcomes.
-        names: names of the variants in sentences.
-    """
+    """The effect of each variant on the score, compared with the plain one on the same patches."""
     return [
         f"{names[one.variant]}, under {UNDER[one.split]}: on its validation side "
         f"{_effect(one.gain)}; on the new cubes {_effect(one.gain_new)}."
@@ -111,7 +105,6 @@ def cautions(outcomes: Sequence[Outcome], audited: Audit, exact: int, patches: i
     """The limits of the scores.
 
     Args:
-        outcomes: the outcomes.
         audited: the audit of the spatial split.
         exact: number of patches located at their true position.
         patches: number of all patches.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from markupsafe import Markup
 
 from outcrop import __version__
@@ -40,8 +41,7 @@ from outcrop.synthetic import findings
 from outcrop.synthetic.cube import CLASSES, cube_in
 from outcrop.synthetic.findings import plain
 from outcrop.synthetic.story import AUDITS, StoryResult
-from outcrop.synthetic.trainings import PLAIN, Outcome
-from outcrop.training.run import Run
+from outcrop.synthetic.trainings import PLAIN, Outcome, Runs
 
 _THUMBS = 8
 _NAMES = {
@@ -59,8 +59,6 @@ class Exactness:
 
     Attributes:
         name: name of the class, or "all".
-        patches: all patches.
-        exact: patches located at the true voxel.
         elsewhere: patches located at another voxel.
         lost: patches not found.
     """
@@ -73,16 +71,48 @@ class Exactness:
 
 
 def write_story(result: StoryResult) -> Path:
-    """Write `report.html` into the folder; the page needs no network and no other file.
-
-    Returns:
-        The output file.
+    """Write `report.html`, which needs no network and no other file, and return its path.
 
     Raises:
         OutcropError: the cube is missing; the disk is full.
     """
     output = result.folder / "report.html"
-    page = render_page("story.html.j2", Path(__file__).parent, locating.FOLDER, **_content(result))
+    patches = result.lost.patches
+    by_class = list(patches.palette.items())
+    cloud = _cloud(result, result.located.labels, patches.classes, list(patches.palette.values()))
+    network = result.story.network
+    cost = cost_of(network, 1, patches.size, len(patches.classes))
+    page = render_page(
+        "story.html.j2",
+        Path(__file__).parent,
+        locating.FOLDER,
+        result=result,
+        story=result.story,
+        patches=patches,
+        classes=by_class,
+        plain={split: plain(result.outcomes, split) for split in result.splits},
+        tiles=_tiles(result),
+        sentences=_sentences(result),
+        sections=_sections(result),
+        thumbs=_thumbs(patches),
+        parts={name: audit_part(*result.audits[name]) for name in AUDITS},
+        exactness=exactness(result),
+        contrast=_contrast(result),
+        scores=result.positions.loc[result.positions["found"], ["score", "margin"]],
+        scatter_data=scatter_data(cloud),
+        projections=projections(cloud),
+        splits=_splits(result),
+        sides=SIDES,
+        side_colours=SIDE_COLOURS,
+        curves=[learning_curves(result.runs, variant) for variant, *_ in result.story.variants],
+        scores_chart=scores_chart(result.outcomes),
+        network=network,
+        parameters=short(cost.parameters),
+        config=read_json(result.runs["spatial", PLAIN].folder / "config.json", "run", "train"),
+        threads=torch.get_num_threads(),
+        version=__version__,
+        script=asset("scatter.js", locating.FOLDER),
+    )
     with new_file(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return output
@@ -104,56 +134,8 @@ def exactness(result: StoryResult) -> list[Exactness]:
     ]
 
 
-def _content(result: StoryResult) -> dict[str, Any]:
-    patches = result.lost.patches
-    by_class = list(patches.palette.items())
-    cloud = _cloud(result, result.located.labels, patches.classes, list(patches.palette.values()))
-    network = result.story.network
-    cost = cost_of(network, 1, patches.size, len(patches.classes))
-    return {
-        "result": result,
-        "story": result.story,
-        "patches": patches,
-        "classes": by_class,
-        "plain": {split: plain(result.outcomes, split) for split in ("random", "spatial")},
-        "tiles": _tiles(result),
-        "sentences": _sentences(result),
-        "sections": _sections(result),
-        "thumbs": _thumbs(patches),
-        "parts": {name: audit_part(*result.audits[name]) for name in AUDITS},
-        "exactness": exactness(result),
-        "contrast": _contrast(result),
-        "scores": result.positions.loc[result.positions["found"], ["score", "margin"]],
-        "scatter_data": scatter_data(cloud),
-        "projections": projections(cloud),
-        "splits": _splits(result),
-        "sides": SIDES,
-        "side_colours": SIDE_COLOURS,
-        "curves": [
-            learning_curves(
-                {split: result.runs[split, variant] for split in ("random", "spatial")}, variant
-            )
-            for variant, *_ in result.story.variants
-        ],
-        "scores_chart": scores_chart(result.outcomes),
-        "names": _NAMES,
-        "network": network,
-        "parameters": short(cost.parameters),
-        "config": read_json(result.runs["spatial", PLAIN].folder / "config.json", "run", "train"),
-        "threads": _threads(),
-        "version": __version__,
-        "script": asset("scatter.js", locating.FOLDER),
-    }
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
 def _tiles(result: StoryResult) -> list[Tile]:
-    random, spatial = (plain(result.outcomes, split) for split in ("random", "spatial"))
+    random, spatial = (plain(result.outcomes, split) for split in result.splits)
     n, exact = len(result.lost.patches), int(result.exact.sum())
     return [
         Tile(
@@ -249,20 +231,15 @@ def _splits(result: StoryResult) -> list[dict[str, Any]]:
             "figures": projections(_cloud(result, split.sides.astype(int), SIDES, palette)),
             "counts": split.counts(result.located.labels, len(result.located.classes)),
         }
-        for name, split in (("random", result.random), ("spatial", result.spatial))
+        for name, split in result.splits.items()
     ]
 
 
-def learning_curves(runs: dict[str, Run], title: str) -> Markup:
-    """A chart of training and validation accuracy by epoch of one variant under both splits.
-
-    Args:
-        runs: runs by split, "random" and "spatial".
-        title: title of the chart.
-    """
-    with chart(title, _SMALL) as (figure, axes):
-        for name, colour in (("random", RANDOM), ("spatial", SPATIAL)):
-            metrics = runs[name].metrics
+def learning_curves(runs: Runs, variant: str) -> Markup:
+    """A chart of training and validation accuracy by epoch of one variant under both splits."""
+    with chart(variant, _SMALL) as (figure, axes):
+        for split, colour in (("random", RANDOM), ("spatial", SPATIAL)):
+            metrics = runs[split, variant].metrics
             epochs = [one.epoch for one in metrics]
             trained = [100 * one.train.accuracy for one in metrics]
             validated = [100 * one.validation.accuracy for one in metrics if one.validation]
@@ -271,7 +248,7 @@ def learning_curves(runs: dict[str, Run], title: str) -> Markup:
         epoch_axis(axes, epochs)
         axes.set_ylim(0, 103)
         axes.set_ylabel("accuracy (%)")
-    return svg(figure, f"accuracy by epoch under both splits, {title}")
+    return svg(figure, f"accuracy by epoch under both splits, {variant}")
 
 
 def scores_chart(outcomes: Sequence[Outcome]) -> Markup:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from outcrop.auditing.audit import Audit, audit
 from outcrop.auditing.folder import Evidence, read_audit, write_audit
@@ -29,14 +30,14 @@ from outcrop.splits.geometry import suggest_buffer
 from outcrop.splits.split import TRAIN, VALIDATION
 from outcrop.synthetic.cube import CLASSES, cube_in, make_cube, random_patches
 from outcrop.synthetic.damage import damage
-from outcrop.synthetic.trainings import Outcome, Variants, outcomes, predict, train_all
+from outcrop.synthetic.trainings import PLAIN, Outcome, outcomes, predict, train_all
 from outcrop.training.device import pick_device
-from outcrop.training.recipe import Recipe
+from outcrop.training.recipe import Augmentation, Recipe
 from outcrop.training.run import Run
 
 AUDITS = ("handed over", "random", "spatial")
-_USED = (TRAIN, VALIDATION)
 _CLIP = (0.5, 99.5)
+_GAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,24 @@ class Story:
         return self.recipe.seed
 
     @property
-    def variants(self) -> Variants:
-        """The variants that are trained under each split."""
-        return Variants(self.network, self.recipe, self.neighbourhood, self.slices, self.survival)
+    def variants(self) -> list[tuple[str, ResidualNet, Recipe]]:
+        """Name, network and recipe of each variant that is trained under each split.
+
+        All use random gains and no flips. Random crops with padding are used where patches are not
+        cut again from their source.
+        """
+        # The label belongs to the whole image.
+        plain = Augmentation(flip=False, gain=_GAIN, label_of="image")
+        near = replace(plain, neighbourhood=self.neighbourhood, slices=self.slices)
+        padded = replace(self.recipe, augmentation=plain)
+        shifted = replace(self.recipe, augmentation=near)
+        deep = replace(self.network, survival=self.survival)
+        return [
+            (PLAIN, self.network, padded),
+            ("neighbourhood", self.network, shifted),
+            ("stochastic depth", deep, padded),
+            ("both", deep, shifted),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +105,10 @@ class StoryResult:
     """The content of a story's folder.
 
     Attributes:
-        folder, story: the folder and the settings.
         lost: the patches without positions, and the truth.
-        positions: pandas, `positions.csv` of locate.
+        positions: `positions.csv` of locate.
         located: the patches found, with their positions.
-        random, spatial: the random and the spatial split.
+        splits: the splits, "random" and "spatial".
         audits: audits by name, one of `AUDITS`.
         runs: runs by split and variant.
         outcomes: scores of each run, in their order.
@@ -103,10 +118,9 @@ class StoryResult:
     folder: Path
     story: Story
     lost: LostPatches
-    positions: Any
+    positions: pd.DataFrame
     located: PatchSet
-    random: Split
-    spatial: Split
+    splits: dict[str, Split]
     audits: dict[str, tuple[Audit, Evidence]]
     runs: dict[tuple[str, str], Run]
     outcomes: tuple[Outcome, ...]
@@ -127,8 +141,6 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
     repeated.
 
     Args:
-        story: the settings.
-        folder: output folder.
         resume: continue an interrupted story.
 
     Raises:
@@ -142,14 +154,14 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
         _check_settings(folder, story)
         timer = _Timer(folder / "seconds.json")
         with timer.step("cube and patches"):
-            lost = _lost(story, folder, story.seed, story.per_class)
+            lost = make_lost_patches(story, folder, story.seed, story.per_class)
     _audit("handed over", lost.patches, None, story, folder, timer)
     located = _locate(story, lost, folder, timer)
     spatial = _spatial(story, located, folder / "spatial.json")
     random = _random(story, located, spatial, folder / "random.json")
-    for name, split in (("random", random), ("spatial", spatial)):
-        _audit(name, located, split, story, folder, timer)
     splits = {"random": random, "spatial": spatial}
+    for name, split in splits.items():
+        _audit(name, located, split, story, folder, timer)
     runs = train_all(located, splits, story.variants, folder / "runs", lost.volume)
     predicted = _predict_new_cubes(story, runs, folder, timer)
     scores = outcomes(runs, splits, predicted)
@@ -157,10 +169,9 @@ def run_story(story: Story, folder: str | Path, resume: bool = False) -> StoryRe
         folder=folder,
         story=story,
         lost=lost,
-        positions=_read_table(folder / "positions.csv"),
+        positions=pd.read_csv(folder / "positions.csv", keep_default_na=False, na_values=[""]),
         located=located,
-        random=random,
-        spatial=spatial,
+        splits=splits,
         audits={name: read_audit(folder / _audit_name(name)) for name in AUDITS},
         runs=runs,
         outcomes=scores,
@@ -196,12 +207,6 @@ def _check_settings(folder: Path, story: Story) -> None:
         raise OutcropError(folder, "is not a demo of outcrop; choose another folder")
     else:
         write_json(path, content)
-
-
-def _lost(story: Story, folder: Path, seed: int, per_class: int) -> LostPatches:
-    return make_lost_patches(
-        folder, story.shape, story.size, per_class, story.share, story.axis, seed
-    )
 
 
 def _audit_name(name: str) -> str:
@@ -247,7 +252,7 @@ def _spatial(story: Story, patches: PatchSet, path: Path) -> Split:
         sides = splitter.with_buffer(patches, np.where(held_out, VALIDATION, TRAIN).astype(np.int8))
         both = [
             np.bincount(patches.labels[sides == side], minlength=len(patches.classes))
-            for side in _USED
+            for side in (TRAIN, VALIDATION)
         ]
         return int(np.min(both))
 
@@ -273,18 +278,14 @@ def _predict_new_cubes(
     if not path.exists():
         with timer.step("new cubes"):
             cubes = [
-                _lost(story, folder / f"new-{k}", story.seed + 1_000 * k, story.new_per_class)
+                make_lost_patches(
+                    story, folder / f"new-{k}", story.seed + 1_000 * k, story.new_per_class
+                )
                 for k in range(1, story.new_cubes + 1)
             ]
             predict([cube.with_truth for cube in cubes], runs, path)
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _read_table(path: Path) -> Any:
-    import pandas as pd
-
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,13 +295,13 @@ class LostPatches:
     Attributes:
         volume: the cube, `cube/cube.npy`.
         patches: N patches without positions, with integer grey values, sorted by class.
-        truth: pandas, one row per patch in their order: axis, index, row and column of the
+        truth: one row per patch in their order: axis, index, row and column of the
             upper-left pixel, gain and offset.
     """
 
     volume: Path
     patches: PatchSet
-    truth: Any
+    truth: pd.DataFrame
 
     @property
     def with_truth(self) -> PatchSet:
@@ -316,15 +317,7 @@ class LostPatches:
         )
 
 
-def make_lost_patches(
-    folder: str | Path,
-    shape: Sequence[int],
-    size: int,
-    per_class: int,
-    share: float,
-    axis: int,
-    seed: int,
-) -> LostPatches:
+def make_lost_patches(story: Story, folder: Path, seed: int, per_class: int) -> LostPatches:
     """Make a cube, cut patches of four classes, and damage them.
 
     Each patch has its own contrast and brightness, the darkest and brightest 0.5 % of the pixels
@@ -333,51 +326,35 @@ def make_lost_patches(
 
     Args:
         folder: folder of `cube/`, `patches.zarr` and `truth.csv`.
-        shape: shape of the cube (`make_cube`).
-        size: height and width of a patch in pixels.
-        per_class: number of patches of each class.
-        share: minimum share of a patch's pixels of its class.
-        axis: axis that the slices are perpendicular to.
         seed: random seed of the cube, the places and the damage.
+        per_class: number of patches of each class.
 
     Raises:
         OutcropError: the cube has too few places for patches of a class; the disk is full.
     """
-    folder = Path(folder)
     folder.mkdir(exist_ok=True)
     cube = cube_in(folder / "cube")
     if not cube.volume.parent.exists():
-        make_cube(folder / "cube", shape, seed)
+        make_cube(folder / "cube", story.shape, seed)
     if not (folder / "patches.zarr").exists():
-        places = _places(cube.classes, axis, size, per_class, seed, share)
+        places = _places(story, cube.classes, seed, per_class)
         _write(places, folder / "places.csv")
-        cut = cut_at_positions(cube.volume, folder / "places.csv", size=size)
+        cut = cut_at_positions(cube.volume, folder / "places.csv", size=story.size)
         images, labels, done = damage(cut.images, cut.labels, seed, clip=_CLIP, order="sorted")
         truth = places.drop(columns="label").iloc[done.order]
         _write(truth.assign(gain=done.gain, offset=done.offset), folder / "truth.csv")
         PatchSet(images, labels, cut.classes, cut.bands).save(folder / "patches.zarr")
-    return _read_lost(folder)
+    patches = read_patches(folder / "patches.zarr")
+    return LostPatches(cube.volume, patches, pd.read_csv(folder / "truth.csv"))
 
 
-def _read_lost(folder: Path) -> LostPatches:
-    import pandas as pd
-
-    return LostPatches(
-        cube_in(folder / "cube").volume,
-        read_patches(folder / "patches.zarr"),
-        pd.read_csv(folder / "truth.csv"),
-    )
-
-
-def _places(classes: Path, axis: int, size: int, per_class: int, seed: int, share: float) -> Any:
-    import pandas as pd
-
+def _places(story: Story, classes: Path, seed: int, per_class: int) -> pd.DataFrame:
     truth = np.load(classes, mmap_mode="r", allow_pickle=False)
-    places = random_patches(truth, axis, size, per_class, seed, share)
+    places = random_patches(truth, story.axis, story.size, per_class, seed, story.share)
     columns = {name: getattr(places, name) for name in ("index", "row", "column")}
-    return pd.DataFrame({"axis": axis, **columns, "label": np.array(CLASSES)[places.label]})
+    return pd.DataFrame({"axis": story.axis, **columns, "label": np.array(CLASSES)[places.label]})
 
 
-def _write(table: Any, path: Path) -> None:
+def _write(table: pd.DataFrame, path: Path) -> None:
     with new_file(path) as temporary:
         table.to_csv(temporary, index=False)

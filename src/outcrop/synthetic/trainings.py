@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,47 +18,13 @@ from outcrop.progress import track
 from outcrop.splits import Split
 from outcrop.splits.base import spatial_groups
 from outcrop.training.engine import train
-from outcrop.training.recipe import Augmentation, Recipe
+from outcrop.training.recipe import Recipe
 from outcrop.training.run import Run
 
 PLAIN = "plain"
-_GAIN = 0.1
 
 Runs = Mapping[tuple[str, str], Run]
 """Runs by the names of split and variant."""
-
-
-@dataclass(frozen=True)
-class Variants:
-    """A plain network, and variants with neighbourhood augmentation, stochastic depth, and both.
-
-    All use random gains and no flips. Random crops with padding are used where patches are not cut
-    again from their source.
-
-    Attributes:
-        network, recipe: the plain network and its training.
-        neighbourhood, slices: reach of the neighbourhood augmentation.
-        survival: survival probability of stochastic depth.
-    """
-
-    network: ResidualNet
-    recipe: Recipe
-    neighbourhood: int
-    slices: int
-    survival: float
-
-    def __iter__(self) -> Iterator[tuple[str, ResidualNet, Recipe]]:
-        """Name, network and recipe of each variant."""
-        # The label belongs to the whole image.
-        plain = Augmentation(flip=False, gain=_GAIN, label_of="image")
-        near = replace(plain, neighbourhood=self.neighbourhood, slices=self.slices)
-        padded = replace(self.recipe, augmentation=plain)
-        shifted = replace(self.recipe, augmentation=near)
-        deep = replace(self.network, survival=self.survival)
-        yield PLAIN, self.network, padded
-        yield "neighbourhood", self.network, shifted
-        yield "stochastic depth", deep, padded
-        yield "both", deep, shifted
 
 
 @dataclass(frozen=True)
@@ -91,15 +57,16 @@ class Outcome:
 
 
 def train_all(
-    patches: PatchSet, splits: Mapping[str, Split], variants: Variants, folder: Path, volume: Path
+    patches: PatchSet,
+    splits: Mapping[str, Split],
+    variants: Iterable[tuple[str, ResidualNet, Recipe]],
+    folder: Path,
+    volume: Path,
 ) -> dict[tuple[str, str], Run]:
     """Train every variant under every split, or continue runs that exist.
 
     Args:
-        patches: the patches.
-        splits: the splits by name.
-        variants: the variants.
-        folder: output folder of the runs.
+        variants: name, network and recipe of each.
         volume: source of the patches.
 
     Raises:
@@ -123,7 +90,6 @@ def predict(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
 
     Args:
         cubes: patch sets with positions and with the classes of the runs.
-        runs: the runs.
         path: output npz file.
     """
     truth = np.concatenate([patches.labels for patches in cubes])
@@ -142,51 +108,47 @@ def predict(cubes: Sequence[PatchSet], runs: Runs, path: Path) -> None:
 def outcomes(
     runs: Runs, splits: Mapping[str, Split], predicted: Mapping[str, np.ndarray]
 ) -> tuple[Outcome, ...]:
-    """The scores of each run.
-
-    Args:
-        runs: the runs.
-        splits: the splits by name.
-        predicted: the arrays that `predict` wrote.
-    """
-    return tuple(_outcome(name, runs, splits, predicted) for name in runs)
+    """The scores of each run, from the arrays that `predict` wrote."""
+    old: dict[tuple[str, str], Judged] = {}
+    new: dict[tuple[str, str], Judged] = {}
+    for name, run in runs.items():
+        found = run.predictions
+        groups = splits[name[0]].groups[found.index]
+        old[name] = found.truth, found.probabilities.argmax(axis=1), groups
+        new[name] = predicted["truth"], predicted[_key(*name)], predicted["groups"]
+    return tuple(_outcome(*name, runs[name], old, new) for name in runs)
 
 
 def _outcome(
-    name: tuple[str, str],
-    runs: Runs,
-    splits: Mapping[str, Split],
-    predicted: Mapping[str, np.ndarray],
+    split: str,
+    variant: str,
+    run: Run,
+    old: Mapping[tuple[str, str], Judged],
+    new: Mapping[tuple[str, str], Judged],
 ) -> Outcome:
-    split, variant = name
-    run = runs[name]
-    classes, plain = run.classifier.classes, (split, PLAIN)
+    """The scores of a run; `old` and `new` are the predictions of all runs on the two sets."""
+    name, classes = (split, variant), run.classifier.classes
 
-    def new(which: tuple[str, str]) -> Judged:
-        return predicted["truth"], predicted[_key(*which)], predicted["groups"]
+    def scores(judged: Judged) -> Scores:
+        truth, labels, groups = judged
+        return score(truth, labels, classes, groups)
 
-    def old(which: tuple[str, str]) -> Judged:
-        found = runs[which].predictions
-        groups = splits[which[0]].groups[found.index]
-        return found.truth, found.probabilities.argmax(axis=1), groups
-
-    def against_plain(one: Judged, other: Judged) -> Interval | None:
+    def gain(judged: Mapping[tuple[str, str], Judged]) -> Interval | None:
         if variant == PLAIN:
             return None
-        truth, labels, groups = one
-        return paired_gain(truth, labels, other[1], groups, len(classes))
+        truth, labels, groups = judged[name]
+        return paired_gain(truth, labels, judged[split, PLAIN][1], groups, len(classes))
 
+    leaks = split != "random"
     return Outcome(
         split=split,
         variant=variant,
-        validation=score(*old(name)[:2], classes, old(name)[2]),
-        new_cubes=score(*new(name)[:2], classes, new(name)[2]),
-        excess=balanced_gap(old(name), new(name), len(classes)),
-        gain=against_plain(old(name), old(plain)),
-        gain_new=against_plain(new(name), new(plain)),
-        leak_gap=None
-        if split == "random"
-        else unpaired_leak_gap(old(("random", variant)), old(name)),
+        validation=scores(old[name]),
+        new_cubes=scores(new[name]),
+        excess=balanced_gap(old[name], new[name], len(classes)),
+        gain=gain(old),
+        gain_new=gain(new),
+        leak_gap=unpaired_leak_gap(old["random", variant], old[name]) if leaks else None,
         epochs=len(run.metrics),
         seconds=sum(epoch.seconds for epoch in run.metrics),
     )

@@ -35,21 +35,12 @@ What is not modelled
 from outcrop.synthetic.coast.ground import CLASSES
 from outcrop.synthetic.coast.labels import Hand
 from outcrop.synthetic.coast.reflectance import BANDS, Radiometry
-from outcrop.synthetic.coast.world import (
-    COLOURS,
-    Coast,
-    CoastImage,
-    coast_image,
-    coast_in,
-    make_coast,
-)
+from outcrop.synthetic.coast.world import Coast, coast_image, coast_in, make_coast
 
 __all__ = [
     "BANDS",
     "CLASSES",
-    "COLOURS",
     "Coast",
-    "CoastImage",
     "Hand",
     "Radiometry",
     "coast_image",

@@ -194,12 +194,10 @@ class Ground:
     """One frame of ground; all arrays are size × size.
 
     Attributes:
-        frame: the window.
         truth: uint8, 1 + index into `CLASSES`.
         inland: distance from the shoreline in metres, negative in the sea.
         bank: distance from the bank of the nearest waterway in metres, negative in water.
         district: indices i and j of the farming district, whose parcels have one orientation.
-        border: distance to the border of the district in metres.
         parcels: ponds or rice parcels.
         plots: house plots.
     """
@@ -209,7 +207,6 @@ class Ground:
     inland: np.ndarray
     bank: np.ndarray
     district: tuple[np.ndarray, np.ndarray]
-    border: np.ndarray
     parcels: Parcels
     plots: Parcels
 
@@ -243,7 +240,7 @@ def ground(frame: Frame, draws: Draws) -> Ground:
     truth[mudflat | ((bank < 14) & (inland < 0.16 * frame.depth))] = MUDFLAT
     canal = (border < 8) & (draws.uniform("canal", i, j) < 0.6) & ponds
     truth[(inland < 0) | (bank < 0) | (canal & ~mangrove & ~mudflat)] = WATER
-    return Ground(frame, truth.astype(np.uint8), inland, bank, (i, j), border, parcels, plots)
+    return Ground(frame, truth.astype(np.uint8), inland, bank, (i, j), parcels, plots)
 
 
 def _inland(frame: Frame, bank: np.ndarray, draws: Draws) -> np.ndarray:
@@ -272,12 +269,7 @@ def _fringe(frame: Frame, inland: np.ndarray, bank: np.ndarray, draws: Draws) ->
 
 
 def _villages(
-    frame: Frame,
-    x: np.ndarray,
-    y: np.ndarray,
-    bank: np.ndarray,
-    water: Waterways,
-    draws: Draws,
+    frame: Frame, x: np.ndarray, y: np.ndarray, bank: np.ndarray, water: Waterways, draws: Draws
 ) -> np.ndarray:
     """Mask of towns at river forks, hamlets, and rows of houses on the levees."""
     ragged = 1 + 0.4 * draws.field("village edge", frame.x, frame.y, 100)

@@ -44,8 +44,6 @@ def draw(
     Args:
         truth: uint8, size × size, 0 for nodata, otherwise 1 + class index.
         frame: window of the image.
-        hand: the annotator.
-        rng: random generator of the annotator.
 
     Returns:
         (class index, shapely polygon in the coordinates of the frame) pairs, class by class.
@@ -57,14 +55,11 @@ def draw(
             continue
         wanted = max(2, round(rng.integers(low, high + 1) * (frame.size / 400) ** 2))
         outlines = _outlines(truth == k + 1, frame, hand, rng, [p for _, p in drawn], wanted)
-        drawn += [(_named(k, hand, rng), polygon) for polygon in outlines]
+        for polygon in outlines:
+            wrong = rng.random() < hand.mislabelled
+            away = int(rng.integers(1, len(CLASSES))) if wrong else 0
+            drawn.append(((k + away) % len(CLASSES), polygon))
     return drawn
-
-
-def _named(k: int, hand: Hand, rng: np.random.Generator) -> int:
-    if rng.random() >= hand.mislabelled:
-        return k
-    return int((k + rng.integers(1, len(CLASSES))) % len(CLASSES))
 
 
 def _outlines(

@@ -42,12 +42,10 @@ _RICE_STAGES = (
 _POND_STATES = (_CLEAR, _ALGAE, _TURBID, _SILTY, _WET_MUD, _DRY_MUD)
 
 
-def reflectance(ground: Ground, draws: Draws, date: float = 0.0) -> np.ndarray:
+def reflectance(ground: Ground, draws: Draws, date: float) -> np.ndarray:
     """Surface reflectance of a frame, float64, 4 × size × size.
 
     Args:
-        ground: the layout.
-        draws: random numbers of the coast.
         date: shift of the rice calendar, as a share of the season.
     """
     cover = _Cover(ground, draws, date)
@@ -220,10 +218,7 @@ def observe(
 
     Args:
         surface: true surface reflectance, 4 × size × size.
-        radiometry: radiometry of the image.
-        frame: window of the image.
         index: number of the image, which selects its haze, illumination and noise.
-        draws: random numbers of the coast.
     """
     blurred = gaussian_filter(surface, radiometry.blur, axes=(1, 2), mode="nearest")
     sun = 1 + radiometry.drift * draws.field(f"sun {index}", frame.x, frame.y, 1500)

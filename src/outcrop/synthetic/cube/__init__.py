@@ -29,24 +29,7 @@ What is not modelled
 """
 
 from outcrop.synthetic.cube.earth import CLASSES, Earth
-from outcrop.synthetic.cube.make import (
-    SHAPE,
-    Cube,
-    Places,
-    cube_in,
-    make_cube,
-    random_patches,
-)
+from outcrop.synthetic.cube.make import SHAPE, cube_in, make_cube, random_patches
 from outcrop.synthetic.cube.survey import Survey
 
-__all__ = [
-    "CLASSES",
-    "SHAPE",
-    "Cube",
-    "Earth",
-    "Places",
-    "Survey",
-    "cube_in",
-    "make_cube",
-    "random_patches",
-]
+__all__ = ["CLASSES", "SHAPE", "Earth", "Survey", "cube_in", "make_cube", "random_patches"]

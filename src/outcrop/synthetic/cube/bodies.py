@@ -75,7 +75,6 @@ def displace(depth: np.ndarray, fault: Fault, grid: Grid) -> np.ndarray:
 
     Args:
         depth: stratigraphic depth on the grid, in samples, float32.
-        fault: the fault.
         grid: window of the fault.
 
     Returns:
@@ -96,8 +95,6 @@ def swarm(
     """Parallel faults with similar strike, most of which dip to one side.
 
     Args:
-        draws: random numbers of the cube.
-        name: name of the swarm.
         centre: inline, crossline and sample of its centre.
         shape: shape of the cube; the swarm scales with it.
     """
@@ -206,7 +203,6 @@ class Slide:
     """A mass-transport deposit: a lens between two horizons, broken into blocks.
 
     Attributes:
-        name: name of the slide.
         inline, crossline: its centre.
         radii: half axes of its outline, along inlines and crosslines.
         depth: stratigraphic depth of its centre in samples.
@@ -253,8 +249,6 @@ class Slide:
 
         Args:
             depth: stratigraphic depth on the grid.
-            grid: the voxels.
-            draws: random numbers of the cube.
         """
         scale = 0.5 * (self.radii[0] * self.radii[1]) ** 0.5
         di = (grid.inline[:, None] - np.float32(self.inline)) / np.float32(self.radii[0])
@@ -278,8 +272,6 @@ class Slide:
         Args:
             depth: stratigraphic depth of the voxels before the slide.
             where: indices of the voxels in the grid.
-            grid: the grid of the voxels.
-            draws: random numbers of the cube.
         """
         scale = tuple(1.1 * side for side in self.block)
         warp = [
@@ -295,8 +287,7 @@ class Slide:
             parts.append(t - cell - np.float32(0.5))
 
         def chance(what: str) -> np.ndarray:
-            number = 2 * draws.uniform(f"{self.name} {what}", *cells) - 1
-            return number.astype(np.float32)
+            return (2 * draws.uniform(f"{self.name} {what}", *cells) - 1).astype(np.float32)
 
         tilt = np.float32(1.3 * self.block[2])
         moved = depth + np.float32(self.jump) * chance("jump")

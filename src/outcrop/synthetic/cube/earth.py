@@ -79,8 +79,6 @@ class Earth:
 
     Attributes:
         shape: inlines, crosslines and samples of the survey.
-        draws: random numbers of the cube.
-        strata, slides, faults, salt: the structures.
     """
 
     shape: tuple[int, int, int]

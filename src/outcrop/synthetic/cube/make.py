@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
@@ -71,16 +70,18 @@ def make_cube(
     """
     cube = cube_in(folder)
     check_new(Path(folder), instead="")
-    inlines, crosslines, samples = _checked(shape, seed, noise_db, Path(folder))
-    survey = Survey(Earth.draw((inlines, crosslines, samples), seed), noise_db)
-    slabs = [range(first, min(first + _SLAB, inlines)) for first in range(0, inlines, _SLAB)]
+    checked = _checked(shape, seed, noise_db, Path(folder))
+    survey = Survey(Earth.draw(checked, seed), noise_db)
+    inlines = range(checked[0])
+    slabs = [inlines[first : first + _SLAB] for first in inlines[::_SLAB]]
     with (
         new_folder(folder) as temporary,
         (temporary / cube.volume.name).open("xb") as volume,
         (temporary / cube.classes.name).open("xb") as classes,
     ):
         for file, kind in ((volume, np.float32), (classes, np.uint8)):
-            _write_header(file, (inlines, crosslines, samples), np.dtype(kind))
+            head = {"descr": dtype_to_descr(np.dtype(kind)), "fortran_order": False}
+            write_array_header_1_0(file, head | {"shape": checked})
         for slab in track(slabs, "making the cube"):
             for file, values in zip((volume, classes), survey.slab(slab), strict=True):
                 file.write(values.tobytes())
@@ -119,12 +120,6 @@ def _checked(
             "make a smaller one or write elsewhere",
         )
     return inlines, crosslines, samples
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...], kind: np.dtype) -> None:
-    """Write the header of an npy file, before its values in C order."""
-    head = {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-    write_array_header_1_0(file, head)
 
 
 @dataclass(frozen=True)

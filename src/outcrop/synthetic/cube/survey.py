@@ -70,7 +70,7 @@ def record(coefficients: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
     Args:
         coefficients: float32, inlines × crosslines × rows of `matrix`.
-        matrix: the matrix of `wavelets`.
+        matrix: result of `wavelets`.
     """
     for axis in (0, 1):
         coefficients = correlate1d(coefficients, _SPREAD, axis=axis, mode="nearest")
@@ -88,7 +88,6 @@ class Survey:
     """A seismic survey over an earth.
 
     Attributes:
-        earth: the ground.
         noise_db: signal-to-noise ratio of the mean power, in dB; None: no noise.
     """
 
