@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import outcrop as oc
 from outcrop.locating.correlation import Template, compare
 from outcrop.locating.intensity import Intensity, common, intensities
 from outcrop.locating.locate import locate as locate_patches
-from outcrop.locating.null import _growth, _Sample, surrogates
+from outcrop.locating.null import _growth, _Sample, number_of_waves, surrogates
 from outcrop.locating.planes import Planes
 from outcrop.locating.projections import write_projections
 from outcrop.locating.summary import summary
@@ -206,3 +207,13 @@ def test_a_summary_has_no_score_of_patches_that_fit_nowhere():
     found = replace(found, found=here, score=np.where(here, found.score, np.nan))
     line = next(line for line in summary(found, ("amplitude",)) if line.startswith("score"))
     assert "not found" not in line
+
+
+def test_the_number_of_waves_is_computed_in_parts():
+    images = np.random.default_rng(0).normal(size=(2000, 1, 96, 96)).astype(np.float32)
+    number_of_waves(images[:2])
+    tracemalloc.start()
+    number_of_waves(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes

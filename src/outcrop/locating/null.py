@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from outcrop.executors import Executor
+from outcrop.locating.correlation import batches
 from outcrop.locating.find import find_in
 from outcrop.locating.planes import Patches, Planes, Slab
 
@@ -95,10 +96,14 @@ def number_of_waves(images: np.ndarray) -> np.ndarray:
     """
     from scipy.fft import dctn
 
-    waves = dctn(images.astype(np.float64), axes=(2, 3), norm="ortho")
-    waves[..., 0, 0] = 0
-    energy = np.square(waves).sum(axis=1).reshape(len(images), -1)
-    return np.asarray(energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1))
+    found = np.empty(len(images))
+    # In parts, which need little memory.
+    for some in batches(len(images), images[0].size):
+        waves = dctn(images[some].astype(np.float64), axes=(2, 3), norm="ortho")
+        waves[..., 0, 0] = 0
+        energy = np.square(waves).sum(axis=1).reshape(len(waves), -1)
+        found[some] = energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1)
+    return found
 
 
 def _power_law(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
