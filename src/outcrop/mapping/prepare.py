@@ -88,13 +88,8 @@ def job_for(
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*images.shape, predictor.largest, multiple, window)
-    return Job(
-        predictor,
-        tiling,
-        layers,
-        step,
-        applicability_of(model) if "dissimilarity" in layers else None,
-    )
+    dissimilarity = applicability_of(model) if "dissimilarity" in layers else None
+    return Job(predictor, tiling, layers, step, dissimilarity)
 
 
 def check_files(
@@ -123,7 +118,7 @@ def check_files(
             raise OutcropError(f"`{name}`", f"{file} is the name of the map; use another one")
         taken.add(file.resolve())
         check_new(file, overwrite)
-        if file.exists() and any(_is_file(file, source) for source in sources):
+        if file.exists() and any(file.samefile(scene) for scene in scenes):
             raise OutcropError(file, "is the scene to be mapped; use another name for the map")
         for one in (file, *beside(file)):
             if (owner := owners.setdefault(one.resolve(), file)) is not file:
@@ -147,10 +142,6 @@ def first_of(model: Trained | Sequence[Trained]) -> Model:
     return model_of(several[0])
 
 
-def _is_file(file: Path, source: str) -> bool:
-    return not is_gdal_name(source) and file.samefile(source)
-
-
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
     """One model or several, with the same classes, and the same bands in one order.
 
@@ -169,10 +160,8 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
             )
     models = tuple(_in_bands_of(first, one) for one in models)
     if len(first.classes) > MOST_CLASSES:
-        raise OutcropError(
-            "map",
-            f"cannot hold {len(first.classes)} classes; a map has at most {MOST_CLASSES}",
-        )
+        number = len(first.classes)
+        raise OutcropError("map", f"cannot hold {number} classes; a map has at most {MOST_CLASSES}")
     return models
 
 
@@ -182,24 +171,22 @@ def _in_bands_of(first: Model, one: Model) -> Model:
     Raises:
         OutcropError: it was trained on other bands.
     """
-    remedy = "use runs trained on the same bands"
     found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
     if found is None:
         raise OutcropError(
             "`model`",
             f"has a model with the bands {listed(one.bands)}, the first one has "
-            f"{listed(first.bands)}; {remedy}",
+            f"{listed(first.bands)}; use runs trained on the same bands",
         )
     return one.in_order(found.order)
 
 
 def method_for(models: Sequence[Model], wanted: Wanted) -> Method:
     """The wanted method; "auto" is dense if no network has padding."""
+    if wanted != "auto":
+        return wanted
     networks = [one.network for one in models if isinstance(one, Classifier)]
-    dense = all(network.padding == "none" for network in networks)
-    if wanted == "auto":
-        return "dense" if dense else "patches"
-    return wanted
+    return "dense" if all(network.padding == "none" for network in networks) else "patches"
 
 
 def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
@@ -355,14 +342,12 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels, `bands × N`, NaN without data; and the dissimilarity over its threshold of some."""
     by, found, over = job.predictor, [], [np.empty(0, np.float32)]
+    above, left, *_ = by.margins
     tall, wide = (-(-min(side, _SIDE) // by.multiple) * by.multiple for side in images.shape)
     with images.reader(ahead=False) as reader:
         for index, row, column in _places(images):
-            pixels = reader.read(
-                index, row - by.above, column - by.left,
-                by.above + tall + by.below, by.left + wide + by.right,
-            )  # fmt: skip
-            inside = pixels[:, by.above :, by.left :][:, :tall, :wide]
+            pixels = by.read(reader, index, row, column, tall, wide)
+            inside = pixels[:, above : above + tall, left : left + wide]
             found.append(inside.reshape(len(pixels), -1))
             wanted = np.zeros((tall, wide), bool)
             wanted[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY] = True

@@ -16,7 +16,7 @@ from outcrop.executors import Scheduler
 from outcrop.frames import Tabular, frame, georeferenced
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
-from outcrop.mapping.images import SceneImage
+from outcrop.mapping.images import Part, SceneImage
 from outcrop.mapping.openmap import map_figure, open_map
 from outcrop.mapping.prepare import (
     Trained,
@@ -195,7 +195,7 @@ def map_scene(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
     part = None if extent is None else part_within(scene, extent)
-    images = SceneImage(scene, part)
+    images = SceneImage.of(scene, part)
     job = job_for(model, images, tuple(files), method, tta, step, window=window)
     for file in files.values():
         if file.is_dir():
@@ -256,8 +256,8 @@ def _note_missing_mask(model: Model, scene: Scene) -> None:
         )
 
 
-def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, int]:
-    """Row and column, height and width of the pixels that an extent touches.
+def part_within(scene: Scene, extent: Sequence[float]) -> Part:
+    """The part of a scene that an extent touches.
 
     Args:
         extent: smallest x and y, largest x and y in the scene's CRS.
@@ -282,7 +282,7 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
     return top, left, bottom - top, right - left
 
 
-def cropped(scene: Scene, part: tuple[int, int, int, int]) -> Scene:
+def cropped(scene: Scene, part: Part) -> Scene:
     """The grid of a part of a scene, for writing."""
     row, column, height, width = part
     a, b, c, d, e, f = scene.transform

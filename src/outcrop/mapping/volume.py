@@ -77,11 +77,10 @@ def map_volume(
     tta = with_old_name(tta, turns)
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
-    volume.slice_shape(axis)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
-    images = VolumeImages(volume, axis)
+    images = VolumeImages.of(volume, axis)
     job = job_for(model, images, tuple(files), method, tta, step, axis, window=max(images.shape))
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
