@@ -26,24 +26,14 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
     Args:
         top: upper end of the loss axis, so that several charts compare.
     """
-    with chart(title, _SMALL) as (figure, axes):
-        pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
-        _by_epoch(axes, metrics, pairs)
-        axes.set_ylim(0, top)
-        axes.set_ylabel("nats")
-    return svg(figure, title)
+    pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
+    return _by_epoch(metrics, pairs, title, top, "nats")
 
 
 def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
     """Training and validation accuracy by epoch."""
-    with chart(title, _SMALL) as (figure, axes):
-        pairs = [
-            (100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation
-        ]
-        _by_epoch(axes, metrics, pairs)
-        axes.set_ylim(0, 103)
-        axes.set_ylabel("%")
-    return svg(figure, title)
+    pairs = [(100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation]
+    return _by_epoch(metrics, pairs, title, 103, "%")
 
 
 def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
@@ -182,14 +172,12 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
-        if autocorrelation["labels"] is not None:
-            one = autocorrelation["labels"]
-            axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
-        if autocorrelation.get("residuals") is not None:
-            one = autocorrelation["residuals"]
-            axes.plot(
-                one["lags"], one["gamma"], color=INK, lw=1, ls="--", label="errors of a forest"
-            )
+        for key, dashes, name in (
+            ("labels", ":", "labels"),
+            ("residuals", "--", "errors of a forest"),
+        ):
+            if (one := autocorrelation.get(key)) is not None:
+                axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=dashes, label=name)
         axes.set_xscale("log")
         plain_decades(axes.xaxis)
         axes.set_ylim(0, None)
@@ -279,13 +267,22 @@ def interval_marks(
 
 
 def _by_epoch(
-    axes: Any, metrics: Sequence[EpochMetrics], pairs: Sequence[tuple[float, float]]
-) -> None:
+    metrics: Sequence[EpochMetrics],
+    pairs: Sequence[tuple[float, float]],
+    title: str,
+    top: float,
+    unit: str,
+) -> Markup:
+    """A chart of pairs of a training and a validation value, by epoch."""
     epochs = [m.epoch for m in metrics]
     train, validation = zip(*pairs, strict=True)
-    axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
-    axes.plot(epochs, validation, color=SPATIAL)
-    epoch_axis(axes, epochs)
+    with chart(title, _SMALL) as (figure, axes):
+        axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
+        axes.plot(epochs, validation, color=SPATIAL)
+        epoch_axis(axes, epochs)
+        axes.set_ylim(0, top)
+        axes.set_ylabel(unit)
+    return svg(figure, title)
 
 
 def epoch_axis(axes: Any, epochs: Sequence[int]) -> None:

@@ -17,8 +17,8 @@ from outcrop.workflow.comparison import Comparison, Row
 def tiles(material: Material) -> list[Tile]:
     """Headline numbers: the recommended model, the network, the leak gap of the network."""
     if material.comparison is None:
-        name = f"{material.title} on {material.held_out}"
-        return [_tile(name, material.scores, material.score_kind)]
+        name = f"{material.held.title} on {material.held_out}"
+        return [_tile(name, material.held.scores, material.folds.kind)]
     best, network = material.comparison.recommended, material.network_row
     kind = material.comparison.kind
     found = [_tile(f"Recommended model: {called(best)}", best.scores, kind)]
@@ -53,7 +53,7 @@ def sentences(material: Material) -> list[str]:
         found += ranking(material.comparison, material.network_row, material.held_out)
         found += [leak(row, material.held_out) for row in _leaks(material)]
     found.append(extremes(material))
-    found.append(confidence(material.title, material.held.calibration, material.held_out))
+    found.append(confidence(material.held.title, material.held.calibration, material.held_out))
     found += cautions(material)
     return [sentence[0].upper() + sentence[1:] for sentence in found if sentence]
 
@@ -162,7 +162,7 @@ def _leak_verdict(row: Row) -> str:
 
 def extremes(material: Material) -> str:
     """The class with the highest and the one with the lowest F1 score; empty below two classes."""
-    scores = material.scores
+    scores = material.held.scores
     known = [k for k, one in enumerate(scores.f1) if not np.isnan(one.value)]
     if len(known) < 2:
         return ""
@@ -171,8 +171,8 @@ def extremes(material: Material) -> str:
     confused = scores.confusion[worst].copy()
     confused[worst] = 0
     sentence = (
-        f"{material.title}: {scores.classes[best]} has the highest F1 score, {_f1(scores, best)}, "
-        f"and {scores.classes[worst]} the lowest, {_f1(scores, worst)}"
+        f"{material.held.title}: {scores.classes[best]} has the highest F1 score, "
+        f"{_f1(scores, best)}, and {scores.classes[worst]} the lowest, {_f1(scores, worst)}"
     )
     if not confused.any():
         return sentence + "."
@@ -215,7 +215,7 @@ def confidence(model: str, calibration: Calibration, held_out: str) -> str:
 def cautions(material: Material) -> list[str]:
     """Limits of the numbers."""
     found = []
-    scores = material.scores
+    scores = material.held.scores
     if not material.split.spatial and not material.without_positions:
         found.append(
             "The split is random: if the patches were cut from scenes or volumes, neighbours of "
