@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
-
-import numpy as np
 
 from outcrop.cli.console import say
 
@@ -33,21 +32,22 @@ def say_json(content: Any) -> None:
 def plain(content: Any) -> Any:
     """Convert a result to types that JSON has: dataclasses to their fields, NaN to None.
 
+    >>> import numpy as np
     >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2])})
     {'share': None, 'counts': [1, 2]}
     """
     if isinstance(content, Mapping):
         return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple | set | np.ndarray):
+    if hasattr(content, "tolist"):
+        return plain(content.tolist())
+    if isinstance(content, list | tuple | set):
         return [plain(one) for one in content]
     if hasattr(content, "to_json"):
         return plain(content.to_json())
     if is_dataclass(content) and not isinstance(content, type):
         return {item.name: plain(getattr(content, item.name)) for item in fields(content)}
-    if isinstance(content, np.generic):
-        return plain(content.item())
     if isinstance(content, float):
-        return content if np.isfinite(content) else None
+        return content if math.isfinite(content) else None
     if content is None or isinstance(content, bool | int | str):
         return content
     return str(content)

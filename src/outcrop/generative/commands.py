@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outcrop.cli.comparison import ComparisonOptions
+from outcrop.cli.commands.options import ComparisonOptions, keep_memory
 from outcrop.cli.group import Group
 from outcrop.cli.presets import PresetName
 from outcrop.generative.plan import EncoderPlan, VaeGanPlan
@@ -44,7 +44,6 @@ def train(
         outcrop generative train fields.zarr --split split.json -o runs/vaegan
         outcrop generative train cifar10 --model vae --epochs 20 -o runs/vae
     """
-    from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.plain import show
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import vaegan_table

@@ -14,6 +14,7 @@ from outcrop.cli.commands.options import (
     refuse_segy,
     refuse_without,
 )
+from outcrop.cli.plain import show
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.reading import Reading, SegyReading
@@ -97,7 +98,6 @@ def patches(
         outcrop patches scene.tif --labels fields.gpkg --column crop --size 33 -o fields.zarr
         outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 -o facies.zarr
     """
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
     from outcrop.patches.cut import SIZE, cut
@@ -249,7 +249,6 @@ def split(
         outcrop split fields.zarr --block 2000 -o split.json
         outcrop split fields.zarr --by matching --all-folds -o folds.json
     """
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import fold_table, split_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
@@ -287,13 +286,10 @@ def split(
         seed=seed,
     )
     if all_folds:
-        folds_made = splitter.assign_all(opened)
-        folds_made.save(output)
-        show(
-            _folds(opened, folds_made, output),
-            json,
-            lambda: fold_table(opened, folds_made, output),
-        )
+        every = splitter.assign_all(opened)
+        every.save(output)
+        content = {"folds": output, "each": [_sides(opened, one, output) for one in every.splits]}
+        show(content, json, lambda: fold_table(opened, every, output))
         return
     made = splitter.assign(opened, fold, test)
     made.save(output)
@@ -310,11 +306,6 @@ def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
         for side, row in zip(SIDES, counts, strict=True)
     }
     return {"split": path, "sides": sides, "how": split.how, "notes": split.warnings(patches)}
-
-
-def _folds(patches: Any, folds: Any, path: Path) -> dict[str, Any]:
-    """All folds as JSON."""
-    return {"folds": path, "each": [_sides(patches, one, path) for one in folds.splits]}
 
 
 def audit(
@@ -355,7 +346,6 @@ def audit(
     """
     from outcrop.auditing.audit import audit as audit_patches
     from outcrop.auditing.folder import check_folder, write_audit
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import finding_table
     from outcrop.patches.collection import open_patches
     from outcrop.reporting import write_report
