@@ -154,11 +154,7 @@ class Predictor:
 
 
 def patch_by_patch(
-    predictor: Predictor,
-    reader: ImageReader,
-    index: int,
-    rows: np.ndarray,
-    columns: np.ndarray,
+    predictor: Predictor, reader: ImageReader, index: int, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
     """Probabilities of single pixels of an image, predicted patch by patch: float32, `N × K`."""
     found = []

@@ -136,10 +136,14 @@ def first_of(model: Trained | Sequence[Trained]) -> Model:
     Raises:
         OutcropError: there is none.
     """
+    return model_of(_several(model)[0])
+
+
+def _several(model: Trained | Sequence[Trained]) -> Sequence[Trained]:
     several = model if isinstance(model, Sequence) else [model]
     if not several:
         raise OutcropError("model", "is missing; pass one run or several")
-    return model_of(several[0])
+    return several
 
 
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
@@ -148,9 +152,8 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
     Raises:
         OutcropError: the models differ; there is none; a map cannot hold so many classes.
     """
-    first = first_of(model)
-    several = model if isinstance(model, Sequence) else [model]
-    models = tuple(map(model_of, several))
+    models = tuple(map(model_of, _several(model)))
+    first = models[0]
     for one in models[1:]:
         if one.classes != first.classes:
             raise OutcropError(
@@ -213,7 +216,7 @@ def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     Raises:
         OutcropError: the first model is not a run, or the run has no area of applicability.
     """
-    first = model[0] if isinstance(model, Sequence) else model
+    first = _several(model)[0]
     if not isinstance(first, Run):
         raise OutcropError("`dissimilarity`", "needs the run of the model; pass the run")
     return partial(_over_threshold, first.applicability.on(first.model.device))
@@ -224,12 +227,7 @@ def _over_threshold(area: AreaOfApplicability, features: np.ndarray) -> np.ndarr
 
 
 def _check_pictures(models: Sequence[Model], images: Images) -> None:
-    """Check bands and size of images.
-
-    Raises:
-        OutcropError: the number of bands differs from that of the models; the images are smaller
-            than a patch.
-    """
+    """Raise an error if images have too few or many bands, or are smaller than a patch."""
     bands = models[0].bands
     if len(images.bands) != len(bands):
         raise OutcropError(
@@ -248,11 +246,7 @@ def _check_pictures(models: Sequence[Model], images: Images) -> None:
 
 
 def _check_orientation(models: Sequence[Model], images: Images) -> None:
-    """Check that images have the orientation of the training patches.
-
-    Raises:
-        OutcropError: the images are slices across another axis; the training patches were flipped.
-    """
+    """Raise an error if images are slices across another axis, or the training patches flipped."""
     for known in (one.trained_on for one in models):
         if known is None:
             continue
@@ -268,11 +262,7 @@ def _check_orientation(models: Sequence[Model], images: Images) -> None:
 
 
 def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
-    """Check that slices of a volume have the orientation of the training slices.
-
-    Raises:
-        OutcropError: they have not.
-    """
+    """Raise an error if slices of a volume have another orientation than the training slices."""
     if known.has_slices(volume.axes, axis):
         return
     right = [other for other in range(3) if known.has_slices(volume.axes, other)]
@@ -295,11 +285,7 @@ def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
 
 
 def _check_step(step: int, predictor: Predictor) -> None:
-    """Check the step.
-
-    Raises:
-        OutcropError: it is out of range, or the map is dense.
-    """
+    """Raise an error if the step is out of range, or has no effect because the map is dense."""
     if not 1 <= step <= _MOST_STEP:
         raise OutcropError("`step`", f"must be from 1 to {_MOST_STEP}, not {step}")
     if step > 1 and predictor.method == "dense" and predictor.networks:
@@ -320,13 +306,13 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     fourth of the pixels are outside the area of applicability. Both are estimated from windows of
     48 × 48 pixels: five by five windows in an image, in five slices of a volume.
     """
-    first = model[0] if isinstance(model, Sequence) else model
-    known = first_of(model).trained_on
+    first = _several(model)[0]
+    known, bands = model_of(first).trained_on, model_of(first).bands
     has_area = isinstance(first, Run) and has_applicability(first.folder)
     if known is None and not has_area:
         return
     pixels, over = _seen(job, images, applicability_of(first) if has_area else None)
-    words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
+    words = None if known is None else far_words(bands, known.values, pixels)
     if words:
         warn(f"{images.title}: {words}")
     share = float(np.mean(over > 1)) if len(over) else 0.0

@@ -189,7 +189,10 @@ def map_scene(
     if not isinstance(scene, Scene):
         source = scene
         (scene,) = open_like_training(first, lambda one: [open_scene(source, reading=one)])
-    scene = _with_bands_of(first, scene)
+    remedy = "choose them with `bands`, or name them with `band_names`"
+    scene, note = with_bands(scene, first.bands, "the model", remedy)
+    if note:
+        warn(note)
     _note_missing_mask(first, scene)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
@@ -203,14 +206,13 @@ def map_scene(
     check_files(files, scene.files, overwrite, sidecars)
     _tell_pixels(first, scene)
     warn_if_dissimilar(model, job, images)
-    windows = job.tiling.windows
+    windows, classes = job.tiling.windows, job.predictor.classes
     grid = scene if part is None else cropped(scene, part)
     with finished(job, images, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
-        classes = job.predictor.classes
         given = None if first.trained_on is None else first.trained_on.colours
         write_maps(files, grid, palette(classes, given), done, store.folder, sieve)
-    return MappedScene(files, tuple(job.predictor.classes))
+    return MappedScene(files, classes)
 
 
 def reading_of(model: Model) -> Reading:
@@ -289,14 +291,6 @@ def cropped(scene: Scene, part: Part) -> Scene:
     corner = a * column + b * row + c, d * column + e * row + f
     transform = (a, b, corner[0], d, e, corner[1])
     return replace(scene, transform=transform, height=height, width=width)
-
-
-def _with_bands_of(model: Model, scene: Scene) -> Scene:
-    remedy = "choose them with `bands`, or name them with `band_names`"
-    found, note = with_bands(scene, model.bands, "the model", remedy)
-    if note:
-        warn(note)
-    return found
 
 
 def _tell_pixels(model: Model, scene: Scene) -> None:
