@@ -19,7 +19,7 @@ def tiles(material: Material) -> list[Tile]:
     if material.comparison is None:
         name = f"{material.held.title} on {material.held_out}"
         return [_tile(name, material.held.scores, material.folds.kind)]
-    best, network = material.comparison.recommended, material.network_row
+    best, network = material.comparison.recommended, material.comparison.network
     kind = material.comparison.kind
     found = [_tile(f"Recommended model: {called(best)}", best.scores, kind)]
     if network is not None and network is not best:
@@ -50,8 +50,8 @@ def sentences(material: Material) -> list[str]:
     """The main results in sentences, the most important first."""
     found = []
     if material.comparison is not None:
-        found += ranking(material.comparison, material.network_row, material.held_out)
-        found += [leak(row, material.held_out) for row in _leaks(material)]
+        found += ranking(material.comparison, material.held_out)
+        found += [leak(row, material.held_out) for row in _leaks(material.comparison)]
     found.append(extremes(material))
     found.append(confidence(material.held.title, material.held.calibration, material.held_out))
     found += cautions(material)
@@ -63,9 +63,9 @@ def called(row: Row) -> str:
     return row.model if row.features == "patch" else f"{row.model} ({row.features})"
 
 
-def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[str]:
+def ranking(comparison: Comparison, held_out: str) -> list[str]:
     """Which model is recommended and why; how the network and the others compare with the best."""
-    best, others = comparison.rows[0], comparison.rows[1:]
+    best, others, network = comparison.rows[0], comparison.rows[1:], comparison.network
     found = [f"Recommended model: {called(comparison.recommended)}. {why(comparison, held_out)}"]
     tests = {test.other: test for test in comparison.of_the_best}
     if not tests:
@@ -245,8 +245,7 @@ def _absent(scores: Scores) -> list[str]:
     return [name for name, count in zip(scores.classes, counts, strict=True) if count == 0]
 
 
-def _leaks(material: Material) -> list[Row]:
+def _leaks(comparison: Comparison) -> list[Row]:
     """The recommended model and, if it is another, the network."""
-    assert material.comparison is not None
-    best, network = material.comparison.recommended, material.network_row
+    best, network = comparison.recommended, comparison.network
     return [best] if network is None or network is best else [best, network]

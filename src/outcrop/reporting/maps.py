@@ -138,9 +138,7 @@ class MapPart:
 
 
 def files_beside(
-    classes: Path,
-    truth: str | Path | None = None,
-    truth_classes: Sequence[str] | None = None,
+    classes: Path, truth: str | Path | None = None, truth_classes: Sequence[str] | None = None
 ) -> MapFiles:
     """The files beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
     layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
@@ -216,11 +214,7 @@ def map_part(
 
 
 def _layers(
-    files: MapFiles,
-    opened: OpenMap,
-    class_map: Panel,
-    longest: int,
-    refused: list[OutcropError],
+    files: MapFiles, opened: OpenMap, class_map: Panel, longest: int, refused: list[OutcropError]
 ) -> tuple[list[Panel], float]:
     """A panel for each layer, and the share of the map outside the area of applicability."""
     panels, outside = [], np.nan

@@ -228,12 +228,6 @@ class Material:
         return int((self.config.get("recipe") or self.config["classical"])["seed"])
 
     @property
-    def network_row(self) -> Row | None:
-        """Row of the network in the comparison; of the best one if there are several."""
-        rows = self.comparison.rows if self.comparison else ()
-        return next((row for row in rows if row.features == "patch"), None)
-
-    @property
     def held_out(self) -> str:
         """Name of the held-out patches in a sentence."""
         if not self.split.spatial:
@@ -328,7 +322,7 @@ def _experiment(folder: Path) -> Material:
 
 def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
-    network = next((row for row in comparison.rows if row.features == "patch"), None)
+    network = comparison.network
     if network is None:
         return Material(
             folder=folder,

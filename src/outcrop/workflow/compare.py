@@ -34,19 +34,8 @@ from outcrop.workflow.candidates import (
     compare_candidates,
     write_predictions,
 )
-from outcrop.workflow.comparison import (
-    Comparison,
-    is_compared,
-    read_comparison,
-    write_comparison,
-)
-from outcrop.workflow.learnt import (
-    Encoder,
-    GivenFeatures,
-    LearntFeatures,
-    Measure,
-    encoder_of,
-)
+from outcrop.workflow.comparison import Comparison, is_compared, read_comparison, write_comparison
+from outcrop.workflow.learnt import Encoder, GivenFeatures, LearntFeatures, Measure, encoder_of
 from outcrop.workflow.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 
 FOLDS, SPLIT = "folds.json", "split.json"
@@ -226,8 +215,9 @@ def compared_folds(folder: str | Path, run: str = "network") -> Folds:
 
 def _keep_folds(folder: Path, folds: Folds) -> None:
     """Write the folds, or check that those in the folder are the same."""
-    path = folder / (SPLIT if len(folds) == 1 else FOLDS)
-    other = folder / (FOLDS if len(folds) == 1 else SPLIT)
+    path, other = folder / SPLIT, folder / FOLDS
+    if len(folds) > 1:
+        path, other = other, path
     if other.exists() or (path.exists() and not _alike(read_folds(path), folds)):
         there = other if other.exists() else path
         raise OutcropError(
@@ -240,13 +230,11 @@ def _keep_folds(folder: Path, folds: Folds) -> None:
 
 
 def _alike(one: Folds, other: Folds) -> bool:
-    return (
-        one.fingerprint == other.fingerprint
-        and len(one) == len(other)
-        and all(
-            np.array_equal(a.sides, b.sides) and np.array_equal(a.groups, b.groups)
-            for a, b in zip(one.splits, other.splits, strict=True)
-        )
+    if one.fingerprint != other.fingerprint or len(one) != len(other):
+        return False
+    return all(
+        np.array_equal(a.sides, b.sides) and np.array_equal(a.groups, b.groups)
+        for a, b in zip(one.splits, other.splits, strict=True)
     )
 
 
@@ -282,7 +270,7 @@ def _finished(
     found = read_comparison(folder)
     if not any((folder / name).exists() for name in ("network", "fold-0", "answers")):
         raise OutcropError(folder, "has a comparison of finished runs; use another folder")
-    if only_classical and _has_network(found):
+    if only_classical and found.network is not None:
         raise OutcropError(
             folder, "was made with a network; leave `only_classical` out, or use another folder"
         )
@@ -306,10 +294,8 @@ def _finished(
             folder,
             f"was made with the features {coded[0]}, not {encoder.title}; use another folder",
         )
-    whole = (
-        found.pairwise_tests and len(before) == len(asked) and bool(coded) == (encoder is not None)
-    )
-    return found if whole else None
+    same = len(before) == len(asked) and bool(coded) == (encoder is not None)
+    return found if found.pairwise_tests and same else None
 
 
 def _covers(finished: Comparison, setting: Setting) -> bool:
@@ -318,7 +304,7 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
     wanted = {(one.name, one.features) for one in (*setting.baselines, *coded)}
     if not wanted <= {(row.model, row.features) for row in finished.rows}:
         return False
-    if not setting.only_classical and not _has_network(finished):
+    if not setting.only_classical and finished.network is None:
         return False
     if AT_RANDOM not in setting.folds:
         return True
@@ -329,10 +315,6 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
         >= row.scores.confusion.sum() * setting.gap_seeds
         for row in finished.rows
     )
-
-
-def _has_network(comparison: Comparison) -> bool:
-    return any(row.features == "patch" for row in comparison.rows)
 
 
 def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
@@ -396,17 +378,12 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
 def _networks(setting: Setting) -> Candidate:
     usual = (setting.network or default_network(setting.patches)).title
     answers = _answers(setting, "network", "")
+    random = _answers(setting, "network", AT_RANDOM)
     # For each seed, a title or a list of titles by fold.
     chosen = [one.settings.get("network", usual) for one in answers]
     titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
-    return Candidate(
-        model=titles.pop() if len(titles) == 1 else "tuned network",
-        features="patch",
-        seeds=setting.seeds,
-        answers=answers,
-        random=_answers(setting, "network", AT_RANDOM),
-        runs=_runs(setting, "network"),
-    )
+    model = titles.pop() if len(titles) == 1 else "tuned network"
+    return Candidate(model, "patch", setting.seeds, answers, random, _runs(setting, "network"))
 
 
 def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> list[Candidate]:

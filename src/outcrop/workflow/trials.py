@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Literal
 
 import numpy as np
+import torch
 
 from outcrop import __version__
 from outcrop.executors import Executor
@@ -170,11 +171,11 @@ def do(setting: Setting, trial: Trial) -> None:
     Raises:
         OutcropError: see `outcrop.training.engine.train`.
     """
-    setting.run(trial, trial.what).parent.mkdir(exist_ok=True)
+    folder = setting.run(trial, trial.what)
+    folder.parent.mkdir(exist_ok=True)
     if trial.baselines:
         _fit(setting, trial)
         return
-    folder = setting.run(trial, trial.what)
     patches, split, sources = setting.patches, setting.split(trial), setting.sources
     resume = folder.exists()
     with _threads(setting.threads):
@@ -192,8 +193,6 @@ def do(setting: Setting, trial: Trial) -> None:
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
     """Context with a number of torch threads, the same in all processes."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -264,11 +263,7 @@ def _encoder(setting: Setting, trial: Trial) -> tuple[Measure, float]:
 
 
 def _answer(
-    baseline: Baseline,
-    sides: tuple[np.ndarray, ...],
-    patches: PatchSet,
-    split: Split,
-    seed: int,
+    baseline: Baseline, sides: tuple[np.ndarray, ...], patches: PatchSet, split: Split, seed: int
 ) -> Answer:
     started = time.perf_counter()
     filling = means_of(sides[0])
