@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pyproj import CRS
 from rich.markup import escape
 from rich.table import Table
 
@@ -43,14 +44,8 @@ def class_table(patches: PatchSet, path: Path) -> None:
     if not patches.from_volume and patches.crs is None:
         say("the scenes are far apart: distances are measured in one system per group of scenes")
     elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
-        say(f"distances are measured in {_name(patches.crs)}")
+        say(f"distances are measured in {CRS.from_wkt(patches.crs).name}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
-
-
-def _name(crs: str) -> str:
-    from pyproj import CRS
-
-    return str(CRS.from_wkt(crs).name)
 
 
 def split_table(patches: PatchSet, split: Split, path: Path) -> None:

@@ -121,11 +121,11 @@ def compare(
     learnt = encoder_of(encoder)
     if learnt is not None:
         learnt.check(patches)
-    recipes = _recipes(recipe, seeds)
-    gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
-    if not 0 <= gap_seeds <= len(recipes):
+    seeds = _seeds(recipe, seeds)
+    gap_seeds = len(seeds) if gap_seeds is None else gap_seeds
+    if not 0 <= gap_seeds <= len(seeds):
         raise OutcropError(
-            "`gap_seeds`", f"must be from 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+            "`gap_seeds`", f"must be from 0 to {len(seeds)}, the number of seeds, not {gap_seeds}"
         )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
@@ -134,11 +134,11 @@ def compare(
     begun = resume and folder.exists()
     if not begun:
         check_new(folder, instead="resume")
-    finished = _finished(folder, recipes, learnt, only_classical)
+    finished = _finished(folder, seeds, learnt, only_classical)
     kinds = {"": folds}
     if folds.spatial and gap_seeds:
-        kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
-    trainings = sum(map(len, kinds.values())) * len(recipes)
+        kinds[AT_RANDOM] = random_folds(patches, folds, seeds[0])
+    trainings = sum(map(len, kinds.values())) * len(seeds)
     if learnt is not None and not isinstance(learnt, GivenFeatures):
         trainings *= 2
     setting = Setting(
@@ -148,7 +148,7 @@ def compare(
         network=described,
         recipe=recipe,
         tuning=tuning,
-        seeds=tuple(one.seed for one in recipes),
+        seeds=seeds,
         gap_seeds=gap_seeds,
         sources=sources,
         encoder=learnt,
@@ -243,21 +243,21 @@ def _is_empty(folder: Path) -> bool:
     return all(path.name in (FOLDS, SPLIT) for path in folder.rglob("*") if path.is_file())
 
 
-def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
-    """One recipe for each seed."""
+def _seeds(recipe: Recipe, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """The seeds of the trainings: those of the user, or that of the recipe."""
     if seeds is None:
-        return [recipe]
+        return (recipe.seed,)
     if not seeds:
         raise OutcropError("`seeds`", "is empty; use 0, or several such as 0,1,2")
     if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
         raise OutcropError("`seeds`", f"names {twice[0]} twice; name each once")
     if recipe.seed not in (Recipe().seed, *seeds):
         raise OutcropError("`seeds`", f"replaces `seed={recipe.seed}`; leave one of them out")
-    return [replace(recipe, seed=seed) for seed in seeds]
+    return tuple(seeds)
 
 
 def _finished(
-    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None, only_classical: bool
+    folder: Path, seeds: Sequence[int], encoder: Encoder | None, only_classical: bool
 ) -> Comparison | None:
     """The comparison in the folder, if it is complete.
 
@@ -274,9 +274,8 @@ def _finished(
         raise OutcropError(
             folder, "was made with a network; leave `only_classical` out, or use another folder"
         )
-    before = found.rows[0].seeds or (recipes[0].seed,)
-    asked = [recipe.seed for recipe in recipes]
-    if lost := set(before) - set(asked):
+    before = found.rows[0].seeds or (seeds[0],)
+    if lost := set(before) - set(seeds):
         raise OutcropError(
             folder,
             f"was also made with seed {min(lost)}; pass all of "
@@ -294,7 +293,7 @@ def _finished(
             folder,
             f"was made with the features {coded[0]}, not {encoder.title}; use another folder",
         )
-    same = len(before) == len(asked) and bool(coded) == (encoder is not None)
+    same = len(before) == len(seeds) and bool(coded) == (encoder is not None)
     return found if found.pairwise_tests and same else None
 
 

@@ -105,8 +105,9 @@ def patches(
     from outcrop.sources.kinds import are_volumes
 
     refuse_segy(segy, [*sources, *(labels or ())])
-    common: dict[str, Any] = {"per_class": per_class, "seed": seed, "colours": colours}
-    common |= {"output": output, "overwrite": overwrite}
+    common: dict[str, Any] = {"classes": classes, "colours": colours, "per_class": per_class}
+    common |= {"seed": seed, "output": output, "overwrite": overwrite}
+    of_scenes: dict[str, Any] = {"bands": bands, "reading": reading, "crs": crs, "keep": keep or ()}
     if positions is not None:
         refuse_beside(
             "--positions",
@@ -123,11 +124,7 @@ def patches(
             column or "label",
             size or SIZE,
             axis=axis,
-            bands=bands,
-            reading=reading,
-            crs=crs,
-            keep=keep or (),
-            classes=classes,
+            **of_scenes,
             **common,
         )
     elif labels is None:
@@ -154,7 +151,6 @@ def patches(
             size or SIZE,
             stride=stride,
             slice_stride=slice_stride,
-            classes=classes,
             **common,
         )
     else:
@@ -164,16 +160,12 @@ def patches(
             labels,
             column,
             size,
-            bands=bands,
-            reading=reading,
             stride=stride,
             edge=edge or "reflect",
-            keep=keep or (),
-            classes=classes,
-            crs=crs,
             labels_crs=labels_crs,
             layer=layer,
             encoding=encoding,
+            **of_scenes,
             **common,
         )
     content = {
