@@ -25,11 +25,6 @@ class Window:
     width: int
     index: int = 0
 
-    @property
-    def name(self) -> str:
-        """Name of the file that stores it."""
-        return f"{self.index}-{self.row}-{self.column}"
-
 
 @dataclass(frozen=True)
 class Tiling:
@@ -145,18 +140,14 @@ class Job:
             return np.broadcast_to(nodata, (len(nodata), *valid.shape))
         wanted = _one_of_each_cell(valid, self.step)
         found = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
-        ratio = None if found.features is None else self._ratio(found.features, wanted)
+        ratio = None
+        if self.dissimilarity is not None and found.features is not None:
+            ratio = np.zeros(wanted.shape, np.float32)
+            ratio[wanted] = self.dissimilarity(found.features[:, wanted].T)
         made = render(self.layers, found.probabilities, ratio)
         if self.step > 1:
             made = _spread(made, wanted, self.step)
         return np.where(valid, made, nodata)
-
-    def _ratio(self, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """The dissimilarity over its threshold of the wanted pixels; 0 for all others."""
-        assert self.dissimilarity is not None
-        ratio = np.zeros(wanted.shape, np.float32)
-        ratio[wanted] = self.dissimilarity(features[:, wanted].T)
-        return ratio
 
 
 def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:
