@@ -215,11 +215,6 @@ def map_scene(
     return MappedScene(files, classes)
 
 
-def reading_of(model: Model) -> Reading:
-    """Reading of scenes for a model: like that of its training scenes."""
-    return Reading() if model.trained_on is None else model.trained_on.for_others
-
-
 def open_like_training(
     model: Model,
     open_: Callable[[Reading], Sequence[Scene]],
@@ -234,7 +229,8 @@ def open_like_training(
         open_: opens the scenes with a reading.
         given: fields of `Reading` that the user sets instead.
     """
-    reading = replace(reading_of(model), **given)
+    usual = Reading() if model.trained_on is None else model.trained_on.for_others
+    reading = replace(usual, **given)
     if "mask_values" in given or "mask_bits" in given:
         return open_(reading)
     without = replace(reading, mask_values=[], mask_bits=[])

@@ -75,7 +75,12 @@ def reproduce(
     if machine.devices > 1 and len(recipes) > 1:
         raise OutcropError("`seeds`", "must be a single one with `devices`; run them in turn")
     runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
-    _check_folders(folder, runs, resume)
+    check_new(folder, overwrite=True)
+    for run in runs:
+        if run.exists():
+            check_new(run, overwrite=resume, instead="resume")
+    if (folder / RESULTS).exists():
+        read_results(folder / RESULTS)
     pictures = _open(data)
     try:
         folder.mkdir(exist_ok=True)
@@ -105,15 +110,6 @@ def _squeezed(recipe: Settled, epochs: int | None) -> Settled:
     if epochs is None:
         return recipe
     return replace(recipe, epochs=epochs, warm_up=recipe.warm_up * epochs / recipe.epochs)
-
-
-def _check_folders(folder: Path, runs: Sequence[Path], resume: bool) -> None:
-    check_new(folder, overwrite=True)
-    for run in runs:
-        if run.exists():
-            check_new(run, overwrite=resume, instead="resume")
-    if (folder / RESULTS).exists():
-        read_results(folder / RESULTS)
 
 
 def _open(data: str | Path) -> _Data:

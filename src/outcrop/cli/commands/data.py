@@ -14,7 +14,7 @@ from outcrop.cli.commands.options import (
     refuse_segy,
     refuse_without,
 )
-from outcrop.cli.plain import show
+from outcrop.cli.console import show
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.reading import Reading, SegyReading

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
-from outcrop.cli.console import say, say_files
-from outcrop.cli.plain import show
+from outcrop.cli.console import say, say_files, show
 from outcrop.errors import OutcropError
 from outcrop.sources.reading import Resampling, SegyReading
 

@@ -13,8 +13,7 @@ from outcrop.cli.commands.options import (
     refuse_beside,
     refuse_without,
 )
-from outcrop.cli.console import say
-from outcrop.cli.plain import show
+from outcrop.cli.console import say, show
 from outcrop.cli.presets import PresetName
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from outcrop.cli.commands.options import keep_memory, name_network
-from outcrop.cli.console import say
-from outcrop.cli.plain import show
+from outcrop.cli.console import say, show
 from outcrop.cli.presets import PresetName
 from outcrop.workflow.plan import Experiment
 
