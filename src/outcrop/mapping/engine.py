@@ -195,7 +195,7 @@ def _classified(
         done = workers.each(_read_and_classify, (job, images), windows, "classifying")
         yield from zip(windows, done, strict=True)
         return
-    with _reproducible(), _read_ahead(job, images, windows) as pixels:
+    with torch_threads(1), _read_ahead(job, images, windows) as pixels:
         done = workers.each(_classify, job, pixels, "classifying", len(windows))
         yield from zip(windows, done, strict=True)
 
@@ -206,15 +206,15 @@ def _classify(job: Job, read: tuple[Window, np.ndarray]) -> np.ndarray:
 
 def _read_and_classify(work: tuple[Job, Images], window: Window) -> np.ndarray:
     job, images = work
-    with _reproducible(), images.reader(ahead=False) as reader:
+    with torch_threads(1), images.reader(ahead=False) as reader:
         return job.classify(window, job.read(reader, window))
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
-    """Use one torch thread per tile, so that sums do not depend on the number of threads."""
+def torch_threads(number: int) -> Iterator[None]:
+    """Context with a number of torch threads, on which the last digits of sums depend."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -147,11 +147,7 @@ def _several(model: Trained | Sequence[Trained]) -> Sequence[Trained]:
 
 
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
-    """One model or several, with the same classes, and the same bands in one order.
-
-    Raises:
-        OutcropError: the models differ; there is none; a map cannot hold so many classes.
-    """
+    """One model or several: same classes, which a map can hold, and same bands in one order."""
     models = tuple(map(model_of, _several(model)))
     first = models[0]
     for one in models[1:]:
@@ -169,11 +165,7 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
 
 
 def _in_bands_of(first: Model, one: Model) -> Model:
-    """A model with its bands in the order of the first model.
-
-    Raises:
-        OutcropError: it was trained on other bands.
-    """
+    """A model with its bands, which must be the same, in the order of the first model."""
     found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
     if found is None:
         raise OutcropError(

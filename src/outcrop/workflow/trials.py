@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 import numpy as np
-import torch
 
 from outcrop import __version__
 from outcrop.executors import Executor
 from outcrop.files import decoding, new_file
+from outcrop.mapping.engine import torch_threads
 from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
@@ -178,7 +177,7 @@ def do(setting: Setting, trial: Trial) -> None:
         return
     patches, split, sources = setting.patches, setting.split(trial), setting.sources
     resume = folder.exists()
-    with _threads(setting.threads):
+    with torch_threads(setting.threads):
         if trial.what == "network":
             recipe = replace(setting.recipe, seed=trial.seed)
             train(
@@ -188,17 +187,6 @@ def do(setting: Setting, trial: Trial) -> None:
         else:
             assert setting.learnt is not None
             setting.learnt.learn(patches, split, folder, trial.seed, sources)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Context with a number of torch threads, the same in all processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> Answer:
