@@ -7,7 +7,7 @@ from affine import Affine
 
 from outcrop.accuracy.assess import assess
 from outcrop.errors import OutcropError
-from outcrop.mapping.openmap import count_classes, map_classes, open_raster
+from outcrop.mapping.openmap import map_classes, open_map, open_raster
 from outcrop.mapping.scene import MappedScene
 from tests.rasters import GRID, tagged, write_raster
 
@@ -34,7 +34,7 @@ def test_pixels_of_each_class_are_counted_window_by_window(tmp_path, monkeypatch
     values = np.random.default_rng(0).integers(0, 4, (70, 50))
     monkeypatch.setattr("outcrop.sources.class_raster._WINDOW", 16)
     mapped = tagged(tmp_path / "map.tif", values, ["a", "b", "c"])
-    assert count_classes(mapped).tolist() == [(values == k).sum() for k in (1, 2, 3)]
+    assert open_map(mapped).counts.tolist() == [(values == k).sum() for k in (1, 2, 3)]
 
 
 def test_memory_does_not_grow_with_the_map(tmp_path):

@@ -433,7 +433,7 @@ class Stops:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        self.seen.append(window.name)
+        self.seen.append(window)
         return self.classify(job, window, pixels)
 
 
@@ -572,7 +572,7 @@ def test_the_map_is_completed_after_a_worker_was_killed(
         def kill_once(store, window, layers):
             write(store, window, layers)
             if not killed:
-                killed.append(window.name)
+                killed.append(window)
                 os.kill(cluster.workers[0].pid, signal.SIGKILL)
 
         monkeypatch.setattr(Partial, "write", kill_once)

@@ -69,8 +69,8 @@ def test_the_report_scores_the_stored_predictions(patches, tmp_path):
     split = oc.default_folds(patches, 3, block=1000)
     found = oc.compare(patches, split, folder, only_classical=True, seeds=[0, 1], **OPTIONS)
     material = read_material(folder)
-    assert material.scores.balanced.value == pytest.approx(found.recommended.each[0])
-    assert material.scores.confusion.sum() * 2 == found.recommended.scores.confusion.sum()
+    assert material.held.scores.balanced.value == pytest.approx(found.recommended.each[0])
+    assert material.held.scores.confusion.sum() * 2 == found.recommended.scores.confusion.sum()
     (folder / "predictions.npz").unlink()
     with pytest.raises(OutcropError, match=r"predictions\.npz: .* repeat `outcrop\.compare`"):
         oc.write_report(folder)

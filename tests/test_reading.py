@@ -627,7 +627,7 @@ def test_another_mask_of_a_part_changes_the_identity_of_a_mosaic(tmp_path):
     mask = write_raster(tmp_path / "m.tif", np.ones((1, 40, 50), "uint8"), transform=GRID)
     masked = Reading(mask=[str(mask)], mask_values=[3])
     plain, other = (
-        SceneImage(mosaic_scenes([open_scene(far), open_scene(path, reading=reading)])).identity
+        SceneImage.of(mosaic_scenes([open_scene(far), open_scene(path, reading=reading)])).identity
         for reading in (Reading(), masked)
     )
     assert plain != other

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from outcrop.cli.commands import COMMANDS
 from outcrop.cli.parser import parse
 from outcrop.models.architectures import MultiScaleNet, ResidualNet, UserNet, network_json
-from outcrop.reporting.repeat import _classical, _Made, _of_tuning
+from outcrop.reporting.repeat import _classical, _of_run, _of_tuning
 from outcrop.training.recipe import Augmentation, Machine, Recipe, Tuning, suited
 from outcrop.training.tuning import given_json
 
@@ -52,7 +52,7 @@ FEW = settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.gen
 def again(config, command="train"):
     """Network and recipe that the command line parses from the options of a configuration."""
     usual = Tuning(0) if command == "train" else Tuning()
-    options = [*_Made.of(config).options, *_of_tuning(config, usual)]
+    options = [*_of_run(config)[0], *_of_tuning(config, usual)]
     words = [command, "p.zarr", *shlex.split(" ".join(options)), "--output", "new"]
     return parse(COMMANDS, words, "", "")[1]
 
@@ -88,8 +88,8 @@ def test_options_do_not_fix_what_tuning_selected(network, recipe, tuning):
 def test_options_omit_the_defaults():
     network = ResidualNet(depth=8)
     how = replace(suited(Recipe(epochs=3), network), seed=5)
-    made = _Made.of({"network": network_json(network), "recipe": asdict(how)})
-    assert made.options == ["--depth 8", "--epochs 3", "--seed 5"]
+    options, _ = _of_run({"network": network_json(network), "recipe": asdict(how)})
+    assert options == ["--depth 8", "--epochs 3", "--seed 5"]
 
 
 @pytest.mark.parametrize("seed", [0, 3])

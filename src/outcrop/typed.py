@@ -1,7 +1,8 @@
-"""Conversion of plain data from JSON and YAML to declared types, with checks."""
+"""Conversion of plain data from JSON and YAML to declared types, with checks, and back."""
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -56,6 +57,30 @@ def typed(hint: Any, value: Any, at: str = "") -> Any:
     if hint is float and type(value) is int:
         return float(value)
     return _of(hint, value, at)
+
+
+def plain(content: Any) -> Any:
+    """Convert a result to types that JSON has: dataclasses to their fields, NaN to None.
+
+    >>> import numpy as np
+    >>> plain({"share": np.float32("nan"), "counts": np.array([1, 2])})
+    {'share': None, 'counts': [1, 2]}
+    """
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if hasattr(content, "tolist"):
+        return plain(content.tolist())
+    if isinstance(content, list | tuple | set):
+        return [plain(one) for one in content]
+    if hasattr(content, "to_json"):
+        return plain(content.to_json())
+    if is_dataclass(content) and not isinstance(content, type):
+        return {item.name: plain(getattr(content, item.name)) for item in fields(content)}
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if content is None or isinstance(content, bool | int | str):
+        return content
+    return str(content)
 
 
 def _of(kind: type, value: Any, at: str) -> Any:

@@ -1,13 +1,17 @@
-"""Standard output: lines and tables."""
+"""Standard output: lines, tables, and JSON for other programs."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from outcrop.progress import is_first_process
+from outcrop.typed import plain
 
 console = Console(highlight=False, soft_wrap=True, quiet=not is_first_process())
 if not console.is_terminal:
@@ -33,3 +37,21 @@ def table_of(*columns: str) -> Table:
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", min_width=6)
     return table
+
+
+def show(content: Any, as_json: bool, table: Callable[[], None]) -> None:
+    """Print a result as a table, or as JSON and nothing else on standard output.
+
+    Args:
+        content: the result.
+        table: prints it as a table.
+    """
+    if as_json:
+        say_json(content)
+    else:
+        table()
+
+
+def say_json(content: Any) -> None:
+    """Print a result as JSON."""
+    say(json.dumps(plain(content), indent=2))

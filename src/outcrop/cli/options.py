@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,19 +14,13 @@ from outcrop.cli.group import Command
 from outcrop.models.architectures import network_named
 
 REQUIRED = inspect.Parameter.empty
-
-
 OWN = "Options"
 
-
 # Fields of dataclasses that --help shows; --help-all shows all.
-_SHOWN = frozenset(
-    (
-        *("labels", "column", "size", "stride", "block", "buffer", "folds", "shape"),
-        *("depth", "epochs", "batch", "learning_rate", "trials", "seed", "device"),
-    )
-)
-
+_SHOWN = {
+    "labels", "column", "size", "stride", "block", "buffer", "folds", "shape",
+    "depth", "epochs", "batch", "learning_rate", "trials", "seed", "device",
+}  # fmt: skip
 
 # Titles of panels, by dataclass; the default is the first line of its docstring.
 _TITLES = {
@@ -85,28 +79,46 @@ def is_tuple(hint: Any) -> bool:
 
 def options_of(function: Command) -> dict[str, Option]:
     """All options of a command by name; dataclasses are replaced by their fields."""
-    hints, described = get_type_hints(function), _described(function)
+    items = {
+        name: (one.default, one.kind is one.POSITIONAL_OR_KEYWORD)
+        for name, one in inspect.signature(function).parameters.items()
+    }
+    return _options(function, items, OWN)
+
+
+def fields_of(kind: Any) -> dict[str, Option]:
+    """The options that the fields of a dataclass become, by name."""
+    panel = _TITLES.get(kind.__name__) or summary(kind).rstrip(".") or kind.__name__
+    return _options(kind, {item.name: (default_of(item), False) for item in fields(kind)}, panel)
+
+
+def _options(
+    documented: Any, items: Mapping[str, tuple[Any, bool]], panel: str
+) -> dict[str, Option]:
+    """The options of parameters or fields.
+
+    Args:
+        items: default of each, and whether it is positional.
+    """
+    hints, described = get_type_hints(documented), _described(documented)
     found: dict[str, Option] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if kinds := kinds_in(hints[name]):
-            for field_name, option in _parts(name, kinds, described.get(name), OWN).items():
-                found.setdefault(field_name, option)
+    for name, (default, positional) in items.items():
+        hint, text = hints[name], described.get(name)
+        if kinds := kinds_in(hint):
+            for part, option in _parts(name, kinds, text, panel).items():
+                found.setdefault(part, option)
         else:
-            positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            found[name] = Option(
-                name, hints[name], parameter.default, positional, described.get(name)
-            )
+            found[name] = Option(name, hint, default, positional, text, panel)
     return found
 
 
 def kinds_in(hint: Any) -> tuple[Any, ...]:
     """The dataclasses that a type is or allows, preferably with defaults for all fields."""
-    return tuple(
-        kind
-        for kind in (hint, *get_args(hint))
-        if is_dataclass(kind)
-        and all(default_of(item) is not inspect.Parameter.empty for item in fields(kind))
-    ) or tuple(kind for kind in (hint, *get_args(hint)) if is_dataclass(kind))
+    kinds = tuple(kind for kind in (hint, *get_args(hint)) if is_dataclass(kind))
+    with_defaults = tuple(
+        kind for kind in kinds if all(default_of(item) is not REQUIRED for item in fields(kind))
+    )
+    return with_defaults or kinds
 
 
 def _parts(name: str, kinds: tuple[Any, ...], help_: str | None, panel: str) -> dict[str, Option]:
@@ -133,27 +145,11 @@ def dataclasses(documented: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
                 yield from dataclasses(kind)
 
 
-def fields_of(kind: Any) -> dict[str, Option]:
-    """The options that the fields of a dataclass become, by name."""
-    hints, described = get_type_hints(kind), _described(kind)
-    found: dict[str, Option] = {}
-    panel = _TITLES.get(kind.__name__) or summary(kind).rstrip(".") or kind.__name__
-    for item in fields(kind):
-        text = described.get(item.name)
-        if kinds := kinds_in(hints[item.name]):
-            found |= _parts(item.name, kinds, text, panel)
-        else:
-            found[item.name] = Option(
-                item.name, hints[item.name], default_of(item), False, text, panel
-            )
-    return found
-
-
 def default_of(item: Field[Any]) -> Any:
     """The default of a field; `REQUIRED` if it has none."""
     if item.default_factory is not MISSING:
         return item.default_factory()
-    return inspect.Parameter.empty if item.default is MISSING else item.default
+    return REQUIRED if item.default is MISSING else item.default
 
 
 def item_type(hint: Any) -> type | None:

@@ -52,22 +52,18 @@ from outcrop.cli.settings import arguments_of, settings_of
 from outcrop.cli.values import dashed_names, fail, suggestion
 
 # Panels of commands in the help.
-_PANELS = tuple(
-    (Panel(title, sort_key=k), names)
-    for k, (title, names) in enumerate(
-        (
-            ("Start", ("demo", "experiment")),
-            ("Data", ("patches", "split", "audit", "locate")),
-            ("Train", ("models", "train", "compare", "evaluate", "export", "reproduce")),
-            ("Map", ("map", "sample", "assess")),
-            ("Generative", ("generative",)),
-            ("Synthetic", ("synthetic",)),
-            ("Report", ("report",)),
-        )
-    )
-)
-
-
+_PANELS = {
+    "Start": ("demo", "experiment"),
+    "Data": ("patches", "split", "audit", "locate"),
+    "Train": ("models", "train", "compare", "evaluate", "export", "reproduce"),
+    "Map": ("map", "sample", "assess"),
+    "Generative": ("generative",),
+    "Synthetic": ("synthetic",),
+    "Report": ("report",),
+}
+_PANEL_OF: dict[str, Panel] = {}
+for _number, (_title, _names) in enumerate(_PANELS.items()):
+    _PANEL_OF |= dict.fromkeys(_names, Panel(_title, sort_key=_number))
 _OTHER = Panel("Other", sort_key=len(_PANELS))
 
 
@@ -192,9 +188,7 @@ def _app(
 
     def added(app: App, some: Mapping[str, Command | Group]) -> App:
         for name, each in some.items():
-            panel = None
-            if some is commands:
-                panel = next((panel for panel, names in _PANELS if name in names), None)
+            panel = _PANEL_OF.get(name) if some is commands else None
             if isinstance(each, Group):
                 inner = App(
                     name=name, help=each.help, group=panel, help_format="plaintext",

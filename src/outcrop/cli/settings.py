@@ -161,13 +161,8 @@ def _within(kind: Any) -> list[Any]:
 
 
 def _build(kind: Any, settings: Settings) -> Any:
-    hints = get_type_hints(kind)
-    made = {}
+    hints, made = get_type_hints(kind), {}
     for item in fields(kind):
-        kinds = kinds_in(hints[item.name])
-        made[item.name] = (
-            _instance(item.name, kinds, default_of(item), settings)
-            if kinds
-            else settings[item.name]
-        )
+        kinds, name = kinds_in(hints[item.name]), item.name
+        made[name] = _instance(name, kinds, default_of(item), settings) if kinds else settings[name]
     return kind(**made)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pyproj import CRS
 from rich.markup import escape
 from rich.table import Table
 
@@ -33,10 +34,9 @@ _READABLE = 100
 
 def class_table(patches: PatchSet, path: Path) -> None:
     """Patches of each class, and dropped labels."""
-    table = table_of("class", "patches", "share")
-    for name, count in zip(patches.classes, patches.counts, strict=True):
-        table.add_row(name, f"{count:,}", f"{100 * count / len(patches):.1f} %")
-    console.print(table)
+    counted = zip(patches.classes, patches.counts, strict=True)
+    rows = [(name, f"{n:,}", f"{100 * n / len(patches):.1f} %") for name, n in counted]
+    say_table(("class", "patches", "share"), rows)
     for reason, count in patches.dropped.items():
         dropped = dropped_text(reason, count)
         say(f"dropped {dropped.replace('pixels', 'voxels') if patches.from_volume else dropped}")
@@ -44,14 +44,8 @@ def class_table(patches: PatchSet, path: Path) -> None:
     if not patches.from_volume and patches.crs is None:
         say("the scenes are far apart: distances are measured in one system per group of scenes")
     elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
-        say(f"distances are measured in {_name(patches.crs)}")
+        say(f"distances are measured in {CRS.from_wkt(patches.crs).name}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
-
-
-def _name(crs: str) -> str:
-    from pyproj import CRS
-
-    return str(CRS.from_wkt(crs).name)
 
 
 def split_table(patches: PatchSet, split: Split, path: Path) -> None:
@@ -120,12 +114,10 @@ def score_table(scores: Scores, kind: str) -> None:
     Args:
         kind: kind of the score, such as "one spatial fold".
     """
-    table = table_of("class", "patches", "precision", "recall", "F1")
-    patches = scores.confusion.sum(axis=1)
-    for k, name in enumerate(scores.classes):
-        row = (scores.precision[k], scores.recall[k], scores.f1[k])
-        table.add_row(name, f"{patches[k]:,}", *map(str, row))
-    console.print(table)
+    patches = [f"{count:,}" for count in scores.confusion.sum(axis=1)]
+    measures = (map(str, measure) for measure in (scores.precision, scores.recall, scores.f1))
+    rows = list(zip(scores.classes, patches, *measures, strict=True))
+    say_table(("class", "patches", "precision", "recall", "F1"), rows)
     say(f"overall accuracy   {scores.overall}")
     say(f"balanced accuracy  {scores.balanced}")
     say(f"95 % intervals from {scores.groups:,} spatial groups")
@@ -254,10 +246,8 @@ def comparison_table(comparison: Comparison) -> None:
             f"{row.seconds:.1f}", "leading" if row in comparison.leaders else "",
         )  # fmt: skip
     console.print(table)
-    table = table_of("F1 by class", *comparison.classes)
-    for row in comparison.rows:
-        table.add_row(row.title, *(_percent(one.value) for one in row.scores.f1))
-    console.print(table)
+    f1 = [(row.title, *(_percent(one.value) for one in row.scores.f1)) for row in comparison.rows]
+    say_table(("F1 by class", *comparison.classes), f1)
     scored = comparison.counts[VALIDATION].sum()
     say(f"score: {comparison.kind}, {scored:,} held-out patches")
     say("overall and balanced: accuracy in held-out areas, in %, with 95 % intervals")
@@ -314,10 +304,7 @@ def recipe_table(recipes: Sequence[Published]) -> None:
 
 def result_table(results: Sequence[Result]) -> None:
     """One row for all seeds of a recipe with the same settings, and explanations."""
-    table = table_of(*COLUMNS)
-    for row in tabulate(results):
-        table.add_row(*map(escape, row))
-    console.print(table)
+    say_table(COLUMNS, tabulate(results))
     for note in notes(results):
         say(note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outcrop.cli.comparison import ComparisonOptions
+from outcrop.cli.commands.options import ComparisonOptions, keep_memory
 from outcrop.cli.group import Group
 from outcrop.cli.presets import PresetName
 from outcrop.generative.plan import EncoderPlan, VaeGanPlan
@@ -44,8 +44,7 @@ def train(
         outcrop generative train fields.zarr --split split.json -o runs/vaegan
         outcrop generative train cifar10 --model vae --epochs 20 -o runs/vae
     """
-    from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import show
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import vaegan_table
     from outcrop.generative.training import train_vaegan
@@ -114,7 +113,7 @@ def draw(
         outcrop generative draw runs/vaegan -o samples
         outcrop generative draw runs/vaegan fields.zarr --per-class 100 -o drawn
     """
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import show
     from outcrop.generative.drawing import generate
     from outcrop.generative.run import read_vaegan_run
     from outcrop.generative.tables import generated_table
@@ -165,7 +164,7 @@ def compare(
         outcrop generative compare patches32.zarr --split split32.json -o codes
         outcrop generative compare patches32.zarr --model vae --model-epochs 30 -o codes
     """
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import show
     from outcrop.cli.tables import comparison_table
     from outcrop.patches.collection import open_patches
 

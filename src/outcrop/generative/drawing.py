@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from outcrop.cli.plain import plain
 from outcrop.files import check_new, new_folder, write_json
 from outcrop.generative.codes import class_samples, interpolate
 from outcrop.generative.grids import Row, Sheet
@@ -19,6 +18,7 @@ from outcrop.generative.samples import nearest
 from outcrop.patches.patchset import PatchSet
 from outcrop.training.classifier import Classifier
 from outcrop.training.run import Run
+from outcrop.typed import plain
 
 STEPS = tuple(k / 4 for k in range(7))
 """Multiples of the difference between two classes that are added to a code."""

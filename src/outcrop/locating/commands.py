@@ -61,8 +61,7 @@ def locate(
     """
     # Modules that import torch would take longer than a small search.
     from outcrop.cli.commands.options import opened_sources, refuse_segy
-    from outcrop.cli.console import say_files
-    from outcrop.cli.plain import say_json
+    from outcrop.cli.console import say_files, say_json
     from outcrop.files import check_new
     from outcrop.locating.locate import locate as locate_patches
     from outcrop.locating.summary import locate_table, summary

@@ -108,36 +108,30 @@ def _fill(
     classes: Mapping[str, Colour],
     windows: Windows,
 ) -> None:
+    from affine import Affine
     from rasterio.windows import Window as Part
 
-    with ExitStack() as opened:
-        datasets = []
-        for name, path in plain.items():
-            layer = LAYERS[name]
-            dataset = opened.enter_context(
-                write_geotiff(path, files[name], **_profile(scene, layer))
-            )
-            _describe(dataset, layer, classes)
-            datasets.append(dataset)
-        for window, layers in windows:
-            part = Part(window.column, window.row, window.width, window.height)
-            for dataset, values in zip(datasets, layers, strict=True):
-                dataset.write(values, 1, window=part)
-
-
-def _profile(scene: Scene, layer: Layer) -> dict[str, Any]:
-    from affine import Affine
-
-    return {
+    profile = {
         "dtype": "uint8",
         "count": 1,
         "height": scene.height,
         "width": scene.width,
         "crs": scene.crs,
         "transform": Affine(*scene.transform),
-        "nodata": layer.nodata,
         "bigtiff": "if_safer",
     }
+    with ExitStack() as opened:
+        datasets = []
+        for name, path in plain.items():
+            layer = LAYERS[name]
+            written = write_geotiff(path, files[name], **profile, nodata=layer.nodata)
+            dataset = opened.enter_context(written)
+            _describe(dataset, layer, classes)
+            datasets.append(dataset)
+        for window, layers in windows:
+            part = Part(window.column, window.row, window.width, window.height)
+            for dataset, values in zip(datasets, layers, strict=True):
+                dataset.write(values, 1, window=part)
 
 
 def _describe(dataset: Any, layer: Layer, classes: Mapping[str, Colour]) -> None:

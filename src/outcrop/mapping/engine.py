@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
@@ -114,7 +113,7 @@ class Partial:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, window: Window) -> Path:
-        return self.folder / f"{window.name}.npz"
+        return self.folder / f"{window.index}-{window.row}-{window.column}.npz"
 
 
 _READ_AHEAD = 2
@@ -146,8 +145,9 @@ def finished(
     store = Partial(output, _plan(job, images), resume)
     try:
         todo = [one for one in windows if one not in store]
+        pixels = sum(one.height * one.width for one in todo)
         by_patch = job.predictor.networks and job.predictor.method == "patches"
-        if by_patch and _pixels(todo) > _MANY_PIXELS:
+        if by_patch and pixels > _MANY_PIXELS:
             tell(
                 f"{output}: mapped patch by patch, because the network was trained with padding; "
                 "a network trained with `padding='none'` maps about a hundred times faster"
@@ -174,10 +174,6 @@ def threads_for(models: Sequence[Model]) -> int:
     return min(cores(), torch.get_num_threads())
 
 
-def _pixels(windows: Sequence[Window]) -> int:
-    return sum(one.height * one.width for one in windows)
-
-
 def _plan(job: Job, images: Images) -> dict[str, Any]:
     """Everything that determines the map."""
     return {
@@ -191,21 +187,15 @@ def _plan(job: Job, images: Images) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Work:
-    job: Job
-    images: Images
-
-
 def _classified(
     job: Job, images: Images, windows: Sequence[Window], workers: Executor
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """Every window and its layers; reading, computing and writing overlap."""
     if workers.remote:
-        done = workers.each(_read_and_classify, _Work(job, images), windows, "classifying")
+        done = workers.each(_read_and_classify, (job, images), windows, "classifying")
         yield from zip(windows, done, strict=True)
         return
-    with _reproducible(), _read_ahead(job, images, windows) as pixels:
+    with torch_threads(1), _read_ahead(job, images, windows) as pixels:
         done = workers.each(_classify, job, pixels, "classifying", len(windows))
         yield from zip(windows, done, strict=True)
 
@@ -214,16 +204,17 @@ def _classify(job: Job, read: tuple[Window, np.ndarray]) -> np.ndarray:
     return job.classify(*read)
 
 
-def _read_and_classify(work: _Work, window: Window) -> np.ndarray:
-    with _reproducible(), work.images.reader(ahead=False) as reader:
-        return work.job.classify(window, work.job.read(reader, window))
+def _read_and_classify(work: tuple[Job, Images], window: Window) -> np.ndarray:
+    job, images = work
+    with torch_threads(1), images.reader(ahead=False) as reader:
+        return job.classify(window, job.read(reader, window))
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
-    """Use one torch thread per tile, so that sums do not depend on the number of threads."""
+def torch_threads(number: int) -> Iterator[None]:
+    """Context with a number of torch threads, on which the last digits of sums depend."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

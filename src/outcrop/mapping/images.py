@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from outcrop.sources.volumes import Volume, VolumeReader
 
 _SLAB_BYTES = 64 << 20
 
+Part = tuple[int, int, int, int]
+"""A part of a scene: row and column of its upper-left pixel, height and width."""
+
 
 class ImageReader(Protocol):
     """Reads windows of open images; beyond their edges they are mirrored."""
@@ -24,29 +28,28 @@ class ImageReader(Protocol):
         """Read `bands × height × width` of the image with number `index`; NaN without data."""
 
 
-class Images(Protocol):
-    """One or several images of one size; they can be pickled."""
+@dataclass(frozen=True)
+class Images(ABC):
+    """One or several images of one size; they can be pickled.
+
+    Attributes:
+        shape: height and width of each image in pixels.
+        count: number of images.
+        bands: names of the bands.
+        title: name of the file, for messages.
+    """
+
+    shape: tuple[int, int]
+    count: int
+    bands: tuple[str, ...]
+    title: str
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of each image in pixels."""
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
-
-    @property
-    def title(self) -> str:
-        """Name of the file, for messages."""
-
-    @property
+    @abstractmethod
     def identity(self) -> Any:
         """Plain data that changes when the images change."""
 
+    @abstractmethod
     def reader(self, ahead: bool) -> AbstractContextManager[ImageReader]:
         """Open the images.
 
@@ -56,36 +59,17 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class SceneImage:
-    """A scene as an image, or a part of it; pixels around the part are read where needed.
-
-    Attributes:
-        scene: the scene.
-        part: row and column of the upper-left pixel, height and width; None for the whole scene.
-    """
+class SceneImage(Images):
+    """A scene as an image, or a part of it; pixels around the part are read where needed."""
 
     scene: Scene
-    part: tuple[int, int, int, int] | None = None
+    part: Part | None
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `Images`."""
-        return (self.scene.height, self.scene.width) if self.part is None else self.part[2:]
-
-    @property
-    def count(self) -> int:
-        """See `Images`."""
-        return 1
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """See `Images`."""
-        return self.scene.band_names
-
-    @property
-    def title(self) -> str:
-        """See `Images`."""
-        return self.scene.title
+    @classmethod
+    def of(cls, scene: Scene, part: Part | None = None) -> SceneImage:
+        """From a scene, or a part of it."""
+        shape = (scene.height, scene.width) if part is None else part[2:]
+        return cls(shape, 1, scene.band_names, scene.title, scene, part)
 
     @property
     def identity(self) -> Any:
@@ -125,31 +109,17 @@ class _SceneWindows:
 
 
 @dataclass(frozen=True)
-class VolumeImages:
+class VolumeImages(Images):
     """The slices of a volume across an axis as images of one band."""
 
     volume: Volume
     axis: int
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """See `Images`."""
-        return self.volume.slice_shape(self.axis)
-
-    @property
-    def count(self) -> int:
-        """See `Images`."""
-        return self.volume.shape[self.axis]
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """See `Images`."""
-        return ("samples",)
-
-    @property
-    def title(self) -> str:
-        """See `Images`."""
-        return self.volume.title
+    @classmethod
+    def of(cls, volume: Volume, axis: int) -> VolumeImages:
+        """From an open volume."""
+        shape, count = volume.slice_shape(axis), volume.shape[axis]
+        return cls(shape, count, ("samples",), volume.title, volume, axis)
 
     @property
     def identity(self) -> Any:

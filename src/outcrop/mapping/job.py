@@ -25,11 +25,6 @@ class Window:
     width: int
     index: int = 0
 
-    @property
-    def name(self) -> str:
-        """Name of the file that stores it."""
-        return f"{self.index}-{self.row}-{self.column}"
-
 
 @dataclass(frozen=True)
 class Tiling:
@@ -117,15 +112,8 @@ class Job:
 
     def read(self, reader: ImageReader, window: Window) -> np.ndarray:
         """Read all pixels that the tiles of a window need."""
-        tall, wide = self.tiling.covered(window)
-        by = self.predictor
-        return reader.read(
-            window.index,
-            window.row - by.above,
-            window.column - by.left,
-            by.above + tall + by.below,
-            by.left + wide + by.right,
-        )
+        size = self.tiling.covered(window)
+        return self.predictor.read(reader, window.index, window.row, window.column, *size)
 
     def classify(self, window: Window, pixels: np.ndarray) -> np.ndarray:
         """Compute the layers of a window: uint8, `layers × height × width`.
@@ -133,8 +121,7 @@ class Job:
         Args:
             pixels: result of `read`.
         """
-        by = self.predictor
-        top, left = by.above, by.left
+        top, left, below, right = self.predictor.margins
         inside = pixels[:, top : top + window.height, left : left + window.width]
         valid = np.zeros(self.tiling.covered(window), bool)
         valid[: window.height, : window.width] = np.isfinite(inside).all(axis=0)
@@ -142,12 +129,9 @@ class Job:
         tall, wide = self.tiling.tile
         for row, column in self.tiling.tiles(window):
             here = np.s_[row : row + tall, column : column + wide]
-            around = np.s_[
-                :,
-                row : row + top + tall + by.below,
-                column : column + left + wide + by.right,
-            ]
-            made[:, *here] = self._tile(pixels[around], valid[here])
+            rows = slice(row, row + top + tall + below)
+            columns = slice(column, column + left + wide + right)
+            made[:, *here] = self._tile(pixels[:, rows, columns], valid[here])
         return made[:, : window.height, : window.width]
 
     def _tile(self, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -156,18 +140,14 @@ class Job:
             return np.broadcast_to(nodata, (len(nodata), *valid.shape))
         wanted = _one_of_each_cell(valid, self.step)
         found = self.predictor.predict(pixels, wanted, self.dissimilarity is not None)
-        ratio = None if found.features is None else self._ratio(found.features, wanted)
+        ratio = None
+        if self.dissimilarity is not None and found.features is not None:
+            ratio = np.zeros(wanted.shape, np.float32)
+            ratio[wanted] = self.dissimilarity(found.features[:, wanted].T)
         made = render(self.layers, found.probabilities, ratio)
         if self.step > 1:
             made = _spread(made, wanted, self.step)
         return np.where(valid, made, nodata)
-
-    def _ratio(self, features: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """The dissimilarity over its threshold of the wanted pixels; 0 for all others."""
-        assert self.dissimilarity is not None
-        ratio = np.zeros(wanted.shape, np.float32)
-        ratio[wanted] = self.dissimilarity(features[:, wanted].T)
-        return ratio
 
 
 def _one_of_each_cell(valid: np.ndarray, step: int) -> np.ndarray:

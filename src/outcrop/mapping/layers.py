@@ -73,36 +73,23 @@ class Layer:
         return self.ramp is not None
 
 
-LAYERS: Mapping[str, Layer] = MappingProxyType(
-    {
-        layer.name: layer
-        for layer in (
-            Layer("classes", "class", NODATA),
-            Layer(
-                "confidence",
-                "confidence (per cent)",
-                NO_SHARE,
-                "%",
-                Ramp(_per_cent_ramp(_VIRIDIS)),
-            ),
-            Layer(
-                "entropy",
-                "entropy (per cent of that of equally likely classes)",
-                NO_SHARE,
-                "%",
-                Ramp(_per_cent_ramp(_VIRIDIS[::-1])),
-            ),
-            Layer("second", "second-best class", NODATA),
-            Layer(
-                "dissimilarity",
-                "dissimilarity (per cent of the threshold)",
-                NO_SHARE,
-                "%",
-                Ramp((*_per_cent_ramp(_BLUES), _BEYOND), bar=False),
-            ),
-        )
-    }
+_VIRIDIS_RAMP = Ramp(_per_cent_ramp(_VIRIDIS))
+_REVERSED_RAMP = Ramp(_per_cent_ramp(_VIRIDIS[::-1]))
+_BLUE_RAMP = Ramp((*_per_cent_ramp(_BLUES), _BEYOND), bar=False)
+_ALL = (
+    Layer("classes", "class", NODATA),
+    Layer("confidence", "confidence (per cent)", NO_SHARE, "%", _VIRIDIS_RAMP),
+    Layer(
+        "entropy",
+        "entropy (per cent of that of equally likely classes)",
+        NO_SHARE,
+        "%",
+        _REVERSED_RAMP,
+    ),
+    Layer("second", "second-best class", NODATA),
+    Layer("dissimilarity", "dissimilarity (per cent of the threshold)", NO_SHARE, "%", _BLUE_RAMP),
 )
+LAYERS: Mapping[str, Layer] = MappingProxyType({layer.name: layer for layer in _ALL})
 
 
 def render(

@@ -68,22 +68,6 @@ def count_values(path: str | Path) -> np.ndarray:
     return counts
 
 
-def count_classes(path: str | Path) -> np.ndarray:
-    """Pixels of each class of a map: int64, `K`; pixels without data are not counted.
-
-    Raises:
-        OutcropError: the map has values without a class name.
-    """
-    counts = count_values(path)
-    known = len(map_classes(path)) + 1
-    if counts[known:].any():
-        beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
-        raise OutcropError(
-            path, f"has no class name for the values {beyond}; add tags CLASS_n to its band"
-        )
-    return counts[1:known]
-
-
 def share_outside(path: str | Path) -> float:
     """Share of a map's pixels outside the area of applicability; NaN if no pixel has data.
 
@@ -96,24 +80,6 @@ def share_outside(path: str | Path) -> float:
     counts = count_values(path)
     known = counts[:NO_SHARE].sum()
     return float(counts[101:NO_SHARE].sum() / known) if known else np.nan
-
-
-def class_hectares(path: str | Path, counts: np.ndarray, areas: PixelAreas) -> np.ndarray:
-    """True hectares of each class of a map: float64, `K`; NaN if areas are unknown.
-
-    Args:
-        counts: int, `K`, result of `count_classes`.
-        areas: areas of the map's pixels.
-    """
-    if areas.are_equal:
-        return counts * areas.constant / _HECTARE
-    total = np.zeros(256)
-    with open_raster(path) as dataset:
-        for window in windows(dataset):
-            area = areas.window(window.row_off, window.col_off, window.height, window.width)
-            values = dataset.read(1, window=window)
-            total += np.bincount(values.ravel(), area.ravel(), minlength=256)
-    return total[1 : len(counts) + 1] / _HECTARE
 
 
 @contextmanager
@@ -152,16 +118,32 @@ class OpenMap:
     scene: Scene
 
     @cached_property
+    def counts(self) -> np.ndarray:
+        """Pixels of each class: int64, `K`; pixels without data are not counted.
+
+        Raises:
+            OutcropError: the map has values without a class name.
+        """
+        counts = count_values(self.path)
+        known = len(self.classes) + 1
+        if counts[known:].any():
+            beyond = ", ".join(map(str, known + np.flatnonzero(counts[known:])))
+            raise OutcropError(
+                self.path,
+                f"has no class name for the values {beyond}; add tags CLASS_n to its band",
+            )
+        return counts[1:known]
+
+    @property
     def pixels(self) -> np.ndarray:
-        """Pixels of each class: int64, `K`.
+        """The same for a map that must not be empty.
 
         Raises:
             OutcropError: the map has values without a class name, or no pixel with a class.
         """
-        counts = count_classes(self.path)
-        if not counts.any():
+        if not self.counts.any():
             raise OutcropError(self.path, "has no pixel with a class; map a scene that has data")
-        return counts
+        return self.counts
 
     @cached_property
     def pixel_areas(self) -> PixelAreas:
@@ -171,7 +153,16 @@ class OpenMap:
     @cached_property
     def hectares(self) -> np.ndarray:
         """True hectares of each class: float64, `K`; NaN if they are unknown."""
-        return class_hectares(self.path, self.pixels, self.pixel_areas)
+        areas = self.pixel_areas
+        if areas.are_equal:
+            return self.counts * areas.constant / _HECTARE
+        total = np.zeros(256)
+        with open_raster(self.path) as dataset:
+            for window in windows(dataset):
+                area = areas.window(window.row_off, window.col_off, window.height, window.width)
+                values = dataset.read(1, window=window)
+                total += np.bincount(values.ravel(), area.ravel(), minlength=256)
+        return total[1 : len(self.classes) + 1] / _HECTARE
 
     @property
     def sizes(self) -> np.ndarray:
@@ -220,11 +211,7 @@ class OpenMap:
     @cached_property
     def _sides(self) -> tuple[float, float]:
         """Largest distances in metres of any pixel from the map's corner: down and to the right."""
-        rows, columns = (
-            np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
-        )
-        row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
-        down, right = self._from_corner(row, column)
+        down, right = self._from_corner(*self._lattice())
         return float(np.nanmax(down)), float(np.nanmax(right))
 
     def _from_corner(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -239,13 +226,16 @@ class OpenMap:
     @cached_property
     def _corner(self) -> tuple[float, float]:
         """Smallest x and largest y of the map in metres."""
-        rows, columns = (
-            np.linspace(-0.5, length - 0.5, 33) for length in (self.scene.height, self.scene.width)
-        )
-        row, column = (z.ravel() for z in np.meshgrid(rows, columns, indexing="ij"))
-        x, y = self._to_metric.transform(*self.scene.xy(row, column))
+        x, y = self._to_metric.transform(*self.scene.xy(*self._lattice()))
         finite = np.isfinite(x) & np.isfinite(y)
         return float(x[finite].min()), float(y[finite].max())
+
+    def _lattice(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of 33 × 33 points spread over the map and its border."""
+        sides = (self.scene.height, self.scene.width)
+        rows, columns = (np.linspace(-0.5, length - 0.5, 33) for length in sides)
+        row, column = np.meshgrid(rows, columns, indexing="ij")
+        return row.ravel(), column.ravel()
 
     @cached_property
     def _to_metric(self) -> Any:

@@ -115,39 +115,37 @@ class Predictor:
         strides = [one.network.stride for one in self.networks if self.method == "dense"]
         return int(np.lcm.reduce([1, *strides]))
 
-    @property
-    def above(self) -> int:
-        """Number of rows needed above a tile."""
-        return max(member.above for member in self._members)
+    @cached_property
+    def margins(self) -> tuple[int, int, int, int]:
+        """Numbers of rows and columns needed around a tile: above, left, below and right."""
+        return (
+            max(member.above for member in self._members),
+            max(member.left for member in self._members),
+            max(member.size[0] - 1 - member.above for member in self._members),
+            max(member.size[1] - 1 - member.left for member in self._members),
+        )
 
-    @property
-    def left(self) -> int:
-        """Number of columns needed left of a tile."""
-        return max(member.left for member in self._members)
-
-    @property
-    def below(self) -> int:
-        """Number of rows needed below a tile."""
-        return max(member.size[0] - 1 - member.above for member in self._members)
-
-    @property
-    def right(self) -> int:
-        """Number of columns needed right of a tile."""
-        return max(member.size[1] - 1 - member.left for member in self._members)
+    def read(
+        self, reader: ImageReader, index: int, row: int, column: int, height: int, width: int
+    ) -> np.ndarray:
+        """Read the pixels of a tile and those that are needed around it: `bands × ...`."""
+        above, left, below, right = self.margins
+        size = above + height + below, left + width + right
+        return reader.read(index, row - above, column - left, *size)
 
     def predict(self, pixels: np.ndarray, wanted: np.ndarray, features: bool) -> Prediction:
         """Predict every pixel of a tile.
 
         Args:
-            pixels: `bands × (above + h + below) × (left + w + right)`, in the source's units; NaN
-                without data.
+            pixels: result of `read`, in the source's units; NaN without data.
             wanted: bool, `h × w`, pixels to predict.
             features: whether to return features.
         """
         height, width = wanted.shape
+        above, before, *_ = self.margins
         found: list[Prediction] = []
         for member in self._members:
-            top, left = self.above - member.above, self.left - member.left
+            top, left = above - member.above, before - member.left
             rows = slice(top, top + height + member.size[0] - 1)
             columns = slice(left, left + width + member.size[1] - 1)
             found.append(member.predict(pixels[:, rows, columns], wanted, features and not found))
@@ -156,11 +154,7 @@ class Predictor:
 
 
 def patch_by_patch(
-    predictor: Predictor,
-    reader: ImageReader,
-    index: int,
-    rows: np.ndarray,
-    columns: np.ndarray,
+    predictor: Predictor, reader: ImageReader, index: int, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
     """Probabilities of single pixels of an image, predicted patch by patch: float32, `N × K`."""
     found = []
@@ -276,9 +270,9 @@ class _DenseMember:
     def __init__(self, classifier: Classifier, flips: Sequence[str]) -> None:
         self._classifier, self._flips = classifier, flips
         module = classifier.module
-        self._dense = None
-        if isinstance(module, ResidualNetwork):
-            self._dense = Dense(module, classifier.size)
+        self._dense = (
+            Dense(module, classifier.size) if isinstance(module, ResidualNetwork) else None
+        )
         self.largest, before = _TILE["dense"], self._dense.before if self._dense else 0
         tall, wide = _seen(classifier.size, flips)
         self.size = tall + 2 * before, wide + 2 * before
@@ -299,20 +293,15 @@ class _DenseMember:
 
     def _both(self, images: np.ndarray, features: bool) -> tuple[Tensor, Tensor | None]:
         x = _normal(self._classifier, images)
+        height, width = x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
         if self._dense is None:
             module = self._classifier.module
             assert isinstance(module, MultiScaleNetwork)
-            height, width = (
-                length - side + 1 for length, side in zip(x.shape[2:], self.size, strict=True)
-            )
             tall, wide = self._classifier.size
-            logits, its = module.dense(
-                x[:, :, : height + tall - 1, : width + wide - 1], height, width
-            )
+            x = x[:, :, : height + tall - 1, : width + wide - 1]
+            logits, its = module.dense(x, height, width)
             return logits[None], its[None] if features else None
-        rows, columns = self._dense.window(
-            x.shape[2] - self.size[0] + 1, x.shape[3] - self.size[1] + 1
-        )
+        rows, columns = self._dense.window(height, width)
         x = x[:, :, :rows, :columns]
         return self._dense.logits_and_features(x) if features else (self._dense.logits(x), None)
 

@@ -88,13 +88,8 @@ def job_for(
     _tell_between_pixels(predictor, axis)
     multiple = int(np.lcm(predictor.multiple, step))
     tiling = divide(*images.shape, predictor.largest, multiple, window)
-    return Job(
-        predictor,
-        tiling,
-        layers,
-        step,
-        applicability_of(model) if "dissimilarity" in layers else None,
-    )
+    dissimilarity = applicability_of(model) if "dissimilarity" in layers else None
+    return Job(predictor, tiling, layers, step, dissimilarity)
 
 
 def check_files(
@@ -123,7 +118,7 @@ def check_files(
             raise OutcropError(f"`{name}`", f"{file} is the name of the map; use another one")
         taken.add(file.resolve())
         check_new(file, overwrite)
-        if file.exists() and any(_is_file(file, source) for source in sources):
+        if file.exists() and any(file.samefile(scene) for scene in scenes):
             raise OutcropError(file, "is the scene to be mapped; use another name for the map")
         for one in (file, *beside(file)):
             if (owner := owners.setdefault(one.resolve(), file)) is not file:
@@ -141,25 +136,20 @@ def first_of(model: Trained | Sequence[Trained]) -> Model:
     Raises:
         OutcropError: there is none.
     """
+    return model_of(_several(model)[0])
+
+
+def _several(model: Trained | Sequence[Trained]) -> Sequence[Trained]:
     several = model if isinstance(model, Sequence) else [model]
     if not several:
         raise OutcropError("model", "is missing; pass one run or several")
-    return model_of(several[0])
-
-
-def _is_file(file: Path, source: str) -> bool:
-    return not is_gdal_name(source) and file.samefile(source)
+    return several
 
 
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
-    """One model or several, with the same classes, and the same bands in one order.
-
-    Raises:
-        OutcropError: the models differ; there is none; a map cannot hold so many classes.
-    """
-    first = first_of(model)
-    several = model if isinstance(model, Sequence) else [model]
-    models = tuple(map(model_of, several))
+    """One model or several: same classes, which a map can hold, and same bands in one order."""
+    models = tuple(map(model_of, _several(model)))
+    first = models[0]
     for one in models[1:]:
         if one.classes != first.classes:
             raise OutcropError(
@@ -169,37 +159,29 @@ def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
             )
     models = tuple(_in_bands_of(first, one) for one in models)
     if len(first.classes) > MOST_CLASSES:
-        raise OutcropError(
-            "map",
-            f"cannot hold {len(first.classes)} classes; a map has at most {MOST_CLASSES}",
-        )
+        number = len(first.classes)
+        raise OutcropError("map", f"cannot hold {number} classes; a map has at most {MOST_CLASSES}")
     return models
 
 
 def _in_bands_of(first: Model, one: Model) -> Model:
-    """A model with its bands in the order of the first model.
-
-    Raises:
-        OutcropError: it was trained on other bands.
-    """
-    remedy = "use runs trained on the same bands"
+    """A model with its bands, which must be the same, in the order of the first model."""
     found = match(first.bands, one.bands) if len(first.bands) == len(one.bands) else None
     if found is None:
         raise OutcropError(
             "`model`",
             f"has a model with the bands {listed(one.bands)}, the first one has "
-            f"{listed(first.bands)}; {remedy}",
+            f"{listed(first.bands)}; use runs trained on the same bands",
         )
     return one.in_order(found.order)
 
 
 def method_for(models: Sequence[Model], wanted: Wanted) -> Method:
     """The wanted method; "auto" is dense if no network has padding."""
+    if wanted != "auto":
+        return wanted
     networks = [one.network for one in models if isinstance(one, Classifier)]
-    dense = all(network.padding == "none" for network in networks)
-    if wanted == "auto":
-        return "dense" if dense else "patches"
-    return wanted
+    return "dense" if all(network.padding == "none" for network in networks) else "patches"
 
 
 def _tell_between_pixels(predictor: Predictor, axis: int | None) -> None:
@@ -226,7 +208,7 @@ def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     Raises:
         OutcropError: the first model is not a run, or the run has no area of applicability.
     """
-    first = model[0] if isinstance(model, Sequence) else model
+    first = _several(model)[0]
     if not isinstance(first, Run):
         raise OutcropError("`dissimilarity`", "needs the run of the model; pass the run")
     return partial(_over_threshold, first.applicability.on(first.model.device))
@@ -237,12 +219,7 @@ def _over_threshold(area: AreaOfApplicability, features: np.ndarray) -> np.ndarr
 
 
 def _check_pictures(models: Sequence[Model], images: Images) -> None:
-    """Check bands and size of images.
-
-    Raises:
-        OutcropError: the number of bands differs from that of the models; the images are smaller
-            than a patch.
-    """
+    """Raise an error if images have too few or many bands, or are smaller than a patch."""
     bands = models[0].bands
     if len(images.bands) != len(bands):
         raise OutcropError(
@@ -261,11 +238,7 @@ def _check_pictures(models: Sequence[Model], images: Images) -> None:
 
 
 def _check_orientation(models: Sequence[Model], images: Images) -> None:
-    """Check that images have the orientation of the training patches.
-
-    Raises:
-        OutcropError: the images are slices across another axis; the training patches were flipped.
-    """
+    """Raise an error if images are slices across another axis, or the training patches flipped."""
     for known in (one.trained_on for one in models):
         if known is None:
             continue
@@ -281,11 +254,7 @@ def _check_orientation(models: Sequence[Model], images: Images) -> None:
 
 
 def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
-    """Check that slices of a volume have the orientation of the training slices.
-
-    Raises:
-        OutcropError: they have not.
-    """
+    """Raise an error if slices of a volume have another orientation than the training slices."""
     if known.has_slices(volume.axes, axis):
         return
     right = [other for other in range(3) if known.has_slices(volume.axes, other)]
@@ -308,11 +277,7 @@ def _check_slices(known: TrainedOn, volume: Volume, axis: int) -> None:
 
 
 def _check_step(step: int, predictor: Predictor) -> None:
-    """Check the step.
-
-    Raises:
-        OutcropError: it is out of range, or the map is dense.
-    """
+    """Raise an error if the step is out of range, or has no effect because the map is dense."""
     if not 1 <= step <= _MOST_STEP:
         raise OutcropError("`step`", f"must be from 1 to {_MOST_STEP}, not {step}")
     if step > 1 and predictor.method == "dense" and predictor.networks:
@@ -333,13 +298,13 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     fourth of the pixels are outside the area of applicability. Both are estimated from windows of
     48 × 48 pixels: five by five windows in an image, in five slices of a volume.
     """
-    first = model[0] if isinstance(model, Sequence) else model
-    known = first_of(model).trained_on
+    first = _several(model)[0]
+    known, bands = model_of(first).trained_on, model_of(first).bands
     has_area = isinstance(first, Run) and has_applicability(first.folder)
     if known is None and not has_area:
         return
     pixels, over = _seen(job, images, applicability_of(first) if has_area else None)
-    words = None if known is None else far_words(first_of(model).bands, known.values, pixels)
+    words = None if known is None else far_words(bands, known.values, pixels)
     if words:
         warn(f"{images.title}: {words}")
     share = float(np.mean(over > 1)) if len(over) else 0.0
@@ -355,14 +320,12 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels, `bands × N`, NaN without data; and the dissimilarity over its threshold of some."""
     by, found, over = job.predictor, [], [np.empty(0, np.float32)]
+    above, left, *_ = by.margins
     tall, wide = (-(-min(side, _SIDE) // by.multiple) * by.multiple for side in images.shape)
     with images.reader(ahead=False) as reader:
         for index, row, column in _places(images):
-            pixels = reader.read(
-                index, row - by.above, column - by.left,
-                by.above + tall + by.below, by.left + wide + by.right,
-            )  # fmt: skip
-            inside = pixels[:, by.above :, by.left :][:, :tall, :wide]
+            pixels = by.read(reader, index, row, column, tall, wide)
+            inside = pixels[:, above : above + tall, left : left + wide]
             found.append(inside.reshape(len(pixels), -1))
             wanted = np.zeros((tall, wide), bool)
             wanted[_EVERY // 2 :: _EVERY, _EVERY // 2 :: _EVERY] = True

@@ -16,7 +16,7 @@ from outcrop.executors import Scheduler
 from outcrop.frames import Tabular, frame, georeferenced
 from outcrop.mapping.classmap import sidecars, write_maps
 from outcrop.mapping.engine import finished
-from outcrop.mapping.images import SceneImage
+from outcrop.mapping.images import Part, SceneImage
 from outcrop.mapping.openmap import map_figure, open_map
 from outcrop.mapping.prepare import (
     Trained,
@@ -189,13 +189,16 @@ def map_scene(
     if not isinstance(scene, Scene):
         source = scene
         (scene,) = open_like_training(first, lambda one: [open_scene(source, reading=one)])
-    scene = _with_bands_of(first, scene)
+    remedy = "choose them with `bands`, or name them with `band_names`"
+    scene, note = with_bands(scene, first.bands, "the model", remedy)
+    if note:
+        warn(note)
     _note_missing_mask(first, scene)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
     part = None if extent is None else part_within(scene, extent)
-    images = SceneImage(scene, part)
+    images = SceneImage.of(scene, part)
     job = job_for(model, images, tuple(files), method, tta, step, window=window)
     for file in files.values():
         if file.is_dir():
@@ -203,19 +206,13 @@ def map_scene(
     check_files(files, scene.files, overwrite, sidecars)
     _tell_pixels(first, scene)
     warn_if_dissimilar(model, job, images)
-    windows = job.tiling.windows
+    windows, classes = job.tiling.windows, job.predictor.classes
     grid = scene if part is None else cropped(scene, part)
     with finished(job, images, windows, files["classes"], scheduler, resume) as store:
         done = ((one, store.read(one)) for one in windows)
-        classes = job.predictor.classes
         given = None if first.trained_on is None else first.trained_on.colours
         write_maps(files, grid, palette(classes, given), done, store.folder, sieve)
-    return MappedScene(files, tuple(job.predictor.classes))
-
-
-def reading_of(model: Model) -> Reading:
-    """Reading of scenes for a model: like that of its training scenes."""
-    return Reading() if model.trained_on is None else model.trained_on.for_others
+    return MappedScene(files, classes)
 
 
 def open_like_training(
@@ -232,7 +229,8 @@ def open_like_training(
         open_: opens the scenes with a reading.
         given: fields of `Reading` that the user sets instead.
     """
-    reading = replace(reading_of(model), **given)
+    usual = Reading() if model.trained_on is None else model.trained_on.for_others
+    reading = replace(usual, **given)
     if "mask_values" in given or "mask_bits" in given:
         return open_(reading)
     without = replace(reading, mask_values=[], mask_bits=[])
@@ -256,8 +254,8 @@ def _note_missing_mask(model: Model, scene: Scene) -> None:
         )
 
 
-def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, int]:
-    """Row and column, height and width of the pixels that an extent touches.
+def part_within(scene: Scene, extent: Sequence[float]) -> Part:
+    """The part of a scene that an extent touches.
 
     Args:
         extent: smallest x and y, largest x and y in the scene's CRS.
@@ -282,21 +280,13 @@ def part_within(scene: Scene, extent: Sequence[float]) -> tuple[int, int, int, i
     return top, left, bottom - top, right - left
 
 
-def cropped(scene: Scene, part: tuple[int, int, int, int]) -> Scene:
+def cropped(scene: Scene, part: Part) -> Scene:
     """The grid of a part of a scene, for writing."""
     row, column, height, width = part
     a, b, c, d, e, f = scene.transform
     corner = a * column + b * row + c, d * column + e * row + f
     transform = (a, b, corner[0], d, e, corner[1])
     return replace(scene, transform=transform, height=height, width=width)
-
-
-def _with_bands_of(model: Model, scene: Scene) -> Scene:
-    remedy = "choose them with `bands`, or name them with `band_names`"
-    found, note = with_bands(scene, model.bands, "the model", remedy)
-    if note:
-        warn(note)
-    return found
 
 
 def _tell_pixels(model: Model, scene: Scene) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,11 +78,10 @@ def map_volume(
     tta = with_old_name(tta, turns)
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
-    volume.slice_shape(axis)
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity
     )
-    images = VolumeImages(volume, axis)
+    images = VolumeImages.of(volume, axis)
     job = job_for(model, images, tuple(files), method, tta, step, axis, window=max(images.shape))
     classes = job.predictor.classes
     check_cubes(files, volume, len(classes))
@@ -114,6 +114,8 @@ def _axis_of(model: Model, volume: Volume) -> int:
 
 
 _CHUNK = 64
+_SEGY = (".sgy", ".segy")
+_FORMATS = (".zarr", *_SEGY, ".npy")
 
 Windows = Iterable[tuple[Window, np.ndarray]]
 
@@ -126,9 +128,9 @@ def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None
     """
     for file in files.values():
         suffix = file.suffix.lower()
-        if suffix not in _WRITERS:
-            raise OutcropError(file, f"its ending sets no format; use {', '.join(_WRITERS)}")
-        if _WRITERS[suffix] is not _write_segy:
+        if suffix not in _FORMATS:
+            raise OutcropError(file, f"its ending sets no format; use {', '.join(_FORMATS)}")
+        if suffix not in _SEGY:
             continue
         if not isinstance(volume.store, SegyStore):
             raise OutcropError(
@@ -144,7 +146,7 @@ def check_cubes(files: Mapping[str, Path], volume: Volume, classes: int) -> None
 
 def is_cube(path: Path) -> bool:
     """Whether a path is a class cube with the names of its classes beside it."""
-    return path.suffix.lower() in _WRITERS and path.with_name(path.name + ".json").exists()
+    return path.suffix.lower() in _FORMATS and path.with_name(path.name + ".json").exists()
 
 
 def write_cubes(
@@ -173,13 +175,22 @@ def write_cubes(
     _fill(cubes.values(), volume, axis, windows)
     with ExitStack() as renames:
         for name, path in files.items():
-            layer = LAYERS[name]
+            layer, suffix = LAYERS[name], path.suffix.lower()
+            attributes = {"axes": list(volume.axes)}
             if not layer.averages:
+                attributes["classes"] = list(classes)
                 beside = renames.enter_context(new_file(path.with_name(path.name + ".json")))
                 write_json(beside, list(classes))
             values = np.load(cubes[name], mmap_mode="r")
-            cube = _Cube(values, layer, volume, tuple(classes))
-            _WRITERS[path.suffix.lower()](path, cube, overwrite)
+            if suffix == ".zarr":
+                _write_zarr(path, values, layer, attributes, overwrite)
+                continue
+            with new_file(path) as temporary:
+                if suffix == ".npy":
+                    shutil.copyfile(cubes[name], temporary)
+                else:
+                    assert isinstance(volume.store, SegyStore)
+                    replace_samples(volume.store, temporary, values)
 
 
 def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) -> None:
@@ -198,33 +209,12 @@ def _fill(cubes: Iterable[Path], volume: Volume, axis: int, windows: Windows) ->
             start, waiting = start + len(waiting), []
 
 
-@dataclass(frozen=True)
-class _Cube:
-    """A cube to be written.
-
-    Attributes:
-        values: uint8, of the volume's shape; a memory-mapped file.
-        classes: class names.
-    """
-
-    values: np.memmap
-    layer: Layer
-    volume: Volume
-    classes: tuple[str, ...]
-
-
-def _write_npy(path: Path, cube: _Cube, overwrite: bool) -> None:
-    with new_file(path) as temporary:
-        shutil.copyfile(str(cube.values.filename), temporary)
-
-
-def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
+def _write_zarr(
+    path: Path, values: np.ndarray, layer: Layer, attributes: Mapping[str, Any], overwrite: bool
+) -> None:
     import zarr
 
-    layer, values = cube.layer, cube.values
-    attributes = {"layer": layer.title, "nodata": layer.nodata, "axes": list(cube.volume.axes)}
-    if not layer.averages:
-        attributes |= {"classes": list(cube.classes)}
+    attributes = {"layer": layer.title, "nodata": layer.nodata, **attributes}
     with new_folder(path, overwrite) as temporary:
         array = zarr.create_array(
             store=temporary,
@@ -237,17 +227,3 @@ def _write_zarr(path: Path, cube: _Cube, overwrite: bool) -> None:
         )
         for start in range(0, len(values), _CHUNK):
             array[start : start + _CHUNK] = values[start : start + _CHUNK]
-
-
-def _write_segy(path: Path, cube: _Cube, overwrite: bool) -> None:
-    assert isinstance(cube.volume.store, SegyStore)
-    with new_file(path) as temporary:
-        replace_samples(cube.volume.store, temporary, cube.values)
-
-
-_WRITERS: Mapping[str, Callable[[Path, _Cube, bool], None]] = {
-    ".zarr": _write_zarr,
-    ".sgy": _write_segy,
-    ".segy": _write_segy,
-    ".npy": _write_npy,
-}

@@ -26,24 +26,14 @@ def loss_curves(metrics: Sequence[EpochMetrics], title: str, top: float) -> Mark
     Args:
         top: upper end of the loss axis, so that several charts compare.
     """
-    with chart(title, _SMALL) as (figure, axes):
-        pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
-        _by_epoch(axes, metrics, pairs)
-        axes.set_ylim(0, top)
-        axes.set_ylabel("nats")
-    return svg(figure, title)
+    pairs = [(m.train.loss, m.validation.loss) for m in metrics if m.validation]
+    return _by_epoch(metrics, pairs, title, top, "nats")
 
 
 def accuracy_curves(metrics: Sequence[EpochMetrics], title: str) -> Markup:
     """Training and validation accuracy by epoch."""
-    with chart(title, _SMALL) as (figure, axes):
-        pairs = [
-            (100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation
-        ]
-        _by_epoch(axes, metrics, pairs)
-        axes.set_ylim(0, 103)
-        axes.set_ylabel("%")
-    return svg(figure, title)
+    pairs = [(100 * m.train.accuracy, 100 * m.validation.accuracy) for m in metrics if m.validation]
+    return _by_epoch(metrics, pairs, title, 103, "%")
 
 
 def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
@@ -55,8 +45,7 @@ def class_curves(metrics: Sequence[EpochMetrics], name: str) -> Markup:
             values = [np.nan if value is None else 100 * value for value in found]
             axes.plot(epochs, values, mark, ls="-", color=colour, label=measure, ms=2.5)
         epoch_axis(axes, epochs)
-        axes.set_ylim(-3, 103)
-        axes.set_ylabel("%")
+        axes.set(ylim=(-3, 103), ylabel="%")
     return svg(figure, f"precision and recall of {name} by epoch")
 
 
@@ -73,11 +62,8 @@ def precision_recall_chart(
                 ls=(0, (3, 2)),
             )  # fmt: skip
         axes.step(100 * spatial.recall, 100 * spatial.precision, where="post", color=SPATIAL)
-        axes.set_xlim(0, 102)
-        axes.set_ylim(0, 102)
         axes.text(0.04, 0.05, words, transform=axes.transAxes, fontsize=9)
-        axes.set_xlabel("recall (%)")
-        axes.set_ylabel("precision (%)")
+        axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="recall (%)", ylabel="precision (%)")
     return svg(figure, f"precision and recall of {name}: {words}")
 
 
@@ -125,15 +111,10 @@ def accuracy_chart(rows: Sequence[Row], split: str) -> Markup:
                 axes.plot(ends, (y + 0.13, y + 0.13), color=EDGE, lw=1, zorder=1)
             interval_marks(axes, at + 0.02, random, RANDOM, "D", "random split")
         interval_marks(axes, at + 0.24, [r.scores.overall for r in rows], SPATIAL, "o", split)
-        axes.set_yticks([])
         axes.spines.left.set_visible(False)
-        for y, row in zip(at, rows, strict=True):
-            place = axes.get_yaxis_transform()
-            axes.text(0, y - 0.3, row.title, transform=place, va="center", fontsize=9.5)
         axes.set_ylim(len(rows) - 0.5, -0.6)
-        axes.set_xlim(left_end([*random, *(row.scores.overall for row in rows)]), 102)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        found = [*random, *(row.scores.overall for row in rows)]
+        _name_rows(axes, [row.title for row in rows], 0.3, found)
         if random:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     return svg(figure, "overall accuracy of every model")
@@ -147,9 +128,8 @@ def reliability_chart(title: str, found: Reliability, colour: str) -> Markup:
     with chart(words, _RELIABILITY) as (figure, axes):
         counts = axes.twinx()
         counts.bar(middle, found.counts, 0.9 * width, color=FAINT)
-        counts.set_ylim(0, 2.5 * found.counts.max())
-        counts.set_yticks([0, found.counts.max()])
-        counts.set_ylabel("patches (grey)")
+        most = found.counts.max()
+        counts.set(ylim=(0, 2.5 * most), yticks=[0, most], ylabel="patches (grey)")
         counts.grid(visible=False)
         axes.set_zorder(counts.get_zorder() + 1)
         axes.patch.set_visible(False)
@@ -159,10 +139,7 @@ def reliability_chart(title: str, found: Reliability, colour: str) -> Markup:
             axes.plot((confidence, confidence), ends, color=colour, lw=2.2, alpha=0.45)
         accuracy = [100 * one.value for one in found.accuracy]
         axes.plot(100 * found.confidence, accuracy, "o", color=colour, ms=5)
-        axes.set_xlim(0, 102)
-        axes.set_ylim(0, 104)
-        axes.set_xlabel("confidence (%)")
-        axes.set_ylabel("accuracy (%)")
+        axes.set(xlim=(0, 102), ylim=(0, 104), xlabel="confidence (%)", ylabel="accuracy (%)")
     return svg(figure, f"accuracy by confidence, {words}")
 
 
@@ -182,19 +159,16 @@ def variogram_chart(autocorrelation: Mapping[str, Any]) -> Markup:
             axes.plot(one["lags"], one["gamma"], "o-", color=colour, ms=3.5, label=name)
             if one["range"]:
                 axes.axvline(one["range"], color=colour, lw=1, ls=(0, (4, 2)))
-        if autocorrelation["labels"] is not None:
-            one = autocorrelation["labels"]
-            axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=":", label="labels")
-        if autocorrelation.get("residuals") is not None:
-            one = autocorrelation["residuals"]
-            axes.plot(
-                one["lags"], one["gamma"], color=INK, lw=1, ls="--", label="errors of a forest"
-            )
+        for key, dashes, name in (
+            ("labels", ":", "labels"),
+            ("residuals", "--", "errors of a forest"),
+        ):
+            if (one := autocorrelation.get(key)) is not None:
+                axes.plot(one["lags"], one["gamma"], color=INK, lw=1, ls=dashes, label=name)
         axes.set_xscale("log")
         plain_decades(axes.xaxis)
-        axes.set_ylim(0, None)
-        axes.set_xlabel(f"distance ({autocorrelation['unit']})")
-        axes.set_ylabel("semivariance / variance")
+        unit = autocorrelation["unit"]
+        axes.set(ylim=(0, None), xlabel=f"distance ({unit})", ylabel="semivariance / variance")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, columnspacing=1)
     return svg(figure, "variogram")
 
@@ -214,10 +188,8 @@ def distances_chart(title: str, numbers: Mapping[str, Any]) -> Markup:
         axes.fill_betweenx(percent, one, other, color=TRAINING, alpha=0.2, lw=0)
         axes.plot(one, percent, color=SPATIAL, label="validation patches")
         axes.plot(other, percent, color=RANDOM, label="places to be mapped")
-        axes.set_xlim(0, None)
-        axes.set_ylim(0, 102)
+        axes.set(xlim=(0, None), ylim=(0, 102), ylabel="share at most as far (%)")
         axes.set_xlabel(f"distance to nearest training patch ({unit})")
-        axes.set_ylabel("share at most as far (%)")
         axes.legend(loc="lower right")
     return svg(figure, f"distance to the nearest training patch, {title}")
 
@@ -238,16 +210,20 @@ def leak_chart(leaks: Sequence[Mapping[str, Any]]) -> Markup:
             found = [Interval.from_json(leak[key]) for leak in leaks]
             interval_marks(axes, at + shift, found, colour, mark, name)
             ends += found
-        for y, leak in zip(at, leaks, strict=True):
-            place = axes.get_yaxis_transform()
-            axes.text(0, y - 0.25, leak["model"], transform=place, va="center", fontsize=9.5)
-        axes.set_yticks([])
         axes.set_ylim(len(leaks) - 0.4, -0.5)
-        axes.set_xlim(left_end(ends), 102)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+        _name_rows(axes, [leak["model"] for leak in leaks], 0.25, ends)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     return svg(figure, "accuracy under a random and a spatial split")
+
+
+def _name_rows(axes: Any, names: Sequence[str], above: float, found: Sequence[Interval]) -> None:
+    """Write names above the rows of a chart of accuracies, and set its horizontal axis."""
+    for y, name in enumerate(names):
+        place = axes.get_yaxis_transform()
+        axes.text(0, y - above, name, transform=place, va="center", fontsize=9.5)
+    axes.set(yticks=[], xlim=(left_end(found), 102))
+    axes.set_xlabel("overall accuracy (%), with 95 % intervals")
+    axes.grid(axis="y", visible=False)
 
 
 def plain_decades(axis: Any) -> None:
@@ -279,13 +255,21 @@ def interval_marks(
 
 
 def _by_epoch(
-    axes: Any, metrics: Sequence[EpochMetrics], pairs: Sequence[tuple[float, float]]
-) -> None:
+    metrics: Sequence[EpochMetrics],
+    pairs: Sequence[tuple[float, float]],
+    title: str,
+    top: float,
+    unit: str,
+) -> Markup:
+    """A chart of pairs of a training and a validation value, by epoch."""
     epochs = [m.epoch for m in metrics]
     train, validation = zip(*pairs, strict=True)
-    axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
-    axes.plot(epochs, validation, color=SPATIAL)
-    epoch_axis(axes, epochs)
+    with chart(title, _SMALL) as (figure, axes):
+        axes.plot(epochs, train, color=TRAINING, ls=(0, (4, 2)))
+        axes.plot(epochs, validation, color=SPATIAL)
+        epoch_axis(axes, epochs)
+        axes.set(ylim=(0, top), ylabel=unit)
+    return svg(figure, title)
 
 
 def epoch_axis(axes: Any, epochs: Sequence[int]) -> None:

@@ -17,9 +17,9 @@ from outcrop.workflow.comparison import Comparison, Row
 def tiles(material: Material) -> list[Tile]:
     """Headline numbers: the recommended model, the network, the leak gap of the network."""
     if material.comparison is None:
-        name = f"{material.title} on {material.held_out}"
-        return [_tile(name, material.scores, material.score_kind)]
-    best, network = material.comparison.recommended, material.network_row
+        name = f"{material.held.title} on {material.held_out}"
+        return [_tile(name, material.held.scores, material.folds.kind)]
+    best, network = material.comparison.recommended, material.comparison.network
     kind = material.comparison.kind
     found = [_tile(f"Recommended model: {called(best)}", best.scores, kind)]
     if network is not None and network is not best:
@@ -50,10 +50,10 @@ def sentences(material: Material) -> list[str]:
     """The main results in sentences, the most important first."""
     found = []
     if material.comparison is not None:
-        found += ranking(material.comparison, material.network_row, material.held_out)
-        found += [leak(row, material.held_out) for row in _leaks(material)]
+        found += ranking(material.comparison, material.held_out)
+        found += [leak(row, material.held_out) for row in _leaks(material.comparison)]
     found.append(extremes(material))
-    found.append(confidence(material.title, material.held.calibration, material.held_out))
+    found.append(confidence(material.held.title, material.held.calibration, material.held_out))
     found += cautions(material)
     return [sentence[0].upper() + sentence[1:] for sentence in found if sentence]
 
@@ -63,9 +63,9 @@ def called(row: Row) -> str:
     return row.model if row.features == "patch" else f"{row.model} ({row.features})"
 
 
-def ranking(comparison: Comparison, network: Row | None, held_out: str) -> list[str]:
+def ranking(comparison: Comparison, held_out: str) -> list[str]:
     """Which model is recommended and why; how the network and the others compare with the best."""
-    best, others = comparison.rows[0], comparison.rows[1:]
+    best, others, network = comparison.rows[0], comparison.rows[1:], comparison.network
     found = [f"Recommended model: {called(comparison.recommended)}. {why(comparison, held_out)}"]
     tests = {test.other: test for test in comparison.of_the_best}
     if not tests:
@@ -162,7 +162,7 @@ def _leak_verdict(row: Row) -> str:
 
 def extremes(material: Material) -> str:
     """The class with the highest and the one with the lowest F1 score; empty below two classes."""
-    scores = material.scores
+    scores = material.held.scores
     known = [k for k, one in enumerate(scores.f1) if not np.isnan(one.value)]
     if len(known) < 2:
         return ""
@@ -171,8 +171,8 @@ def extremes(material: Material) -> str:
     confused = scores.confusion[worst].copy()
     confused[worst] = 0
     sentence = (
-        f"{material.title}: {scores.classes[best]} has the highest F1 score, {_f1(scores, best)}, "
-        f"and {scores.classes[worst]} the lowest, {_f1(scores, worst)}"
+        f"{material.held.title}: {scores.classes[best]} has the highest F1 score, "
+        f"{_f1(scores, best)}, and {scores.classes[worst]} the lowest, {_f1(scores, worst)}"
     )
     if not confused.any():
         return sentence + "."
@@ -215,7 +215,7 @@ def confidence(model: str, calibration: Calibration, held_out: str) -> str:
 def cautions(material: Material) -> list[str]:
     """Limits of the numbers."""
     found = []
-    scores = material.scores
+    scores = material.held.scores
     if not material.split.spatial and not material.without_positions:
         found.append(
             "The split is random: if the patches were cut from scenes or volumes, neighbours of "
@@ -245,8 +245,7 @@ def _absent(scores: Scores) -> list[str]:
     return [name for name, count in zip(scores.classes, counts, strict=True) if count == 0]
 
 
-def _leaks(material: Material) -> list[Row]:
+def _leaks(comparison: Comparison) -> list[Row]:
     """The recommended model and, if it is another, the network."""
-    assert material.comparison is not None
-    best, network = material.comparison.recommended, material.network_row
+    best, network = comparison.recommended, comparison.network
     return [best] if network is None or network is best else [best, network]

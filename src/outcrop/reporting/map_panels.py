@@ -186,14 +186,11 @@ def truth_panels(
     wrong, codes = wrong_cells(path, truth, list(classes), size)
     ramp = _ramp(_AGREES, _DIFFERS)
     levels = np.rint(np.nan_to_num(_STEPS * wrong.shares, nan=-1)).astype(np.int64) + 1
+    errors = indexed_png(levels.astype(np.uint8), ramp)
+    key = Key(tuple(ramp), "map and truth agree", "they differ")
     return [
         Panel("Truth", *size, (indexed_png(codes, [*classes.values(), _OTHER]),)),
-        Panel(
-            "Errors",
-            *size,
-            (indexed_png(levels.astype(np.uint8), ramp),),
-            key=Key(tuple(ramp), "map and truth agree", "they differ"),
-        ),
+        Panel("Errors", *size, (errors,), key=key),
     ]
 
 
@@ -206,14 +203,9 @@ def percent_panel(path: Path, layer: str, longest: int) -> Panel:
     percent = read_values(path, longest, averages=True)
     codes = np.rint(np.nan_to_num(np.clip(percent, 0, 100), nan=-1)).astype(np.int64) + 1
     scale = _viridis()[:: 1 if layer == "confidence" else -1]
-    height, width = percent.shape
-    return Panel(
-        layer.capitalize(),
-        height,
-        width,
-        (indexed_png(codes.astype(np.uint8), scale),),
-        key=Key(tuple(scale[::10])),
-    )
+    picture, key = indexed_png(codes.astype(np.uint8), scale), Key(tuple(scale[::10]))
+    height, width = codes.shape
+    return Panel(layer.capitalize(), height, width, (picture,), key=key)
 
 
 def applicability_panel(path: Path, below: Panel) -> tuple[Panel, float]:

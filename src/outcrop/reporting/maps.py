@@ -16,7 +16,7 @@ from outcrop.accuracy.assessment import Assessment, read_assessment
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.frames import Colour
-from outcrop.mapping.openmap import OpenMap, class_hectares, count_classes, map_colours, open_map
+from outcrop.mapping.openmap import OpenMap, map_colours, open_map
 from outcrop.mapping.volume import is_cube
 from outcrop.patches.palette import palette
 from outcrop.reporting.html import Tile, asset, percent, render_page
@@ -138,9 +138,7 @@ class MapPart:
 
 
 def files_beside(
-    classes: Path,
-    truth: str | Path | None = None,
-    truth_classes: Sequence[str] | None = None,
+    classes: Path, truth: str | Path | None = None, truth_classes: Sequence[str] | None = None
 ) -> MapFiles:
     """The files beside `NAME-classes.tif`: `NAME-confidence.tif`, `NAME-assessment.json`, ..."""
     layers = {name: beside(classes, f"{name}.tif") for name in SHOWN}
@@ -177,7 +175,7 @@ def map_part(
         OutcropError: there is no class map. Files that do not fit it are collected in `refused`.
     """
     opened = open_map(files.classes)
-    counts = count_classes(opened.path)
+    counts = opened.counts
     refused: list[OutcropError] = []
     panels: list[Panel] = []
     if scene is not None:
@@ -191,7 +189,7 @@ def map_part(
     assessment = None
     if files.assessment is not None:
         with _collecting(refused):
-            assessment = _read(files.assessment, opened, counts)
+            assessment = _read(files.assessment, opened)
     if files.truth is not None:
         with _collecting(refused):
             crs, names = opened.scene.crs, files.truth_classes
@@ -208,7 +206,7 @@ def map_part(
         classes=tuple(palette(classes, in_map).items()),
         panels=tuple(panels),
         counts=counts,
-        hectares=class_hectares(opened.path, counts, opened.pixel_areas),
+        hectares=opened.hectares,
         outside=outside,
         assessment=assessment,
         refused=tuple(refused),
@@ -216,11 +214,7 @@ def map_part(
 
 
 def _layers(
-    files: MapFiles,
-    opened: OpenMap,
-    class_map: Panel,
-    longest: int,
-    refused: list[OutcropError],
+    files: MapFiles, opened: OpenMap, class_map: Panel, longest: int, refused: list[OutcropError]
 ) -> tuple[list[Panel], float]:
     """A panel for each layer, and the share of the map outside the area of applicability."""
     panels, outside = [], np.nan
@@ -238,10 +232,10 @@ def _layers(
     return panels, outside
 
 
-def _read(path: Path, opened: OpenMap, counts: np.ndarray) -> Assessment:
+def _read(path: Path, opened: OpenMap) -> Assessment:
     found, number = read_assessment(path), len(opened.classes)
     same = found.classes[:number] == opened.classes
-    if not same or found.pixels[:number].tolist() != counts.tolist():
+    if not same or found.pixels[:number].tolist() != opened.counts.tolist():
         raise OutcropError(
             path, f"assesses another map than {opened.path}; make one with `outcrop.assess`"
         )

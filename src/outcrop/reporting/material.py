@@ -197,30 +197,10 @@ class Material:
         return self.folds.splits[0]
 
     @property
-    def scores(self) -> Scores:
-        """Scores on the held-out patches, with the first seed."""
-        return self.held.scores
-
-    @property
-    def score_kind(self) -> str:
-        """Kind of the scores, such as "cross-validated (5 folds)"."""
-        return self.folds.kind
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.held.classes
-
-    @property
     def colours(self) -> dict[str, Colour]:
         """The colour of each class by name."""
         trained_on = self.held.runs[0].model.trained_on if self.held.runs else None
-        return palette(self.classes, None if trained_on is None else trained_on.colours)
-
-    @property
-    def title(self) -> str:
-        """Name of the model that the report describes in detail."""
-        return self.held.title
+        return palette(self.held.classes, None if trained_on is None else trained_on.colours)
 
     @property
     def why_this(self) -> str:
@@ -231,7 +211,7 @@ class Material:
     @property
     def network_words(self) -> str:
         """Description of the model."""
-        network, words = self.config.get("network", {}), [self.title]
+        network, words = self.config.get("network", {}), [self.held.title]
         for run in self.held.runs[:1]:
             if isinstance(run.model, Classifier) and "width" in network:
                 words[0] += f", {network['width']} filters in the first stage"
@@ -246,12 +226,6 @@ class Material:
             assert self.comparison is not None
             return self.comparison.rows[0].seeds[0]
         return int((self.config.get("recipe") or self.config["classical"])["seed"])
-
-    @property
-    def network_row(self) -> Row | None:
-        """Row of the network in the comparison; of the best one if there are several."""
-        rows = self.comparison.rows if self.comparison else ()
-        return next((row for row in rows if row.features == "patch"), None)
 
     @property
     def held_out(self) -> str:
@@ -269,11 +243,6 @@ class Material:
         if several:
             return "spatial folds"
         return "spatial split" if self.has_positions else "delivered split"
-
-    @property
-    def fitted_anew(self) -> bool:
-        """Whether a model that was fitted to all labelled patches made the maps."""
-        return self.held.cross_validated
 
     @property
     def without_positions(self) -> bool:
@@ -314,7 +283,9 @@ def read_material(folder: Path) -> Material:
 
 
 def _experiment(folder: Path) -> Material:
-    plan = _read_plan(folder / "experiment.yaml")
+    path = folder / "experiment.yaml"
+    with decoding(path, "an experiment", "make one with `outcrop.run_experiment`"):
+        plan = Experiment.from_yaml(path.read_text(encoding="utf-8"))
     if not (folder / "comparison" / "comparison.json").exists():
         raise OutcropError(
             folder, "is not finished; go on with `outcrop.run_experiment(resume=True)`"
@@ -336,15 +307,12 @@ def _experiment(folder: Path) -> Material:
     audit = read_audit(folder / "audit") if (folder / "audit").exists() else None
     if audit is not None:
         check_same_set(audit[0], patches, compared.split, folder / "audit")
-    return Material(
+    return replace(
+        compared,
         folder=folder,
         kind="experiment",
-        config=compared.config,
         held=held,
-        folds=compared.folds,
-        learning=compared.learning,
         random=random,
-        comparison=compared.comparison,
         patches=patches,
         experiment=plan,
         maps=_maps(folder / "maps", plan),
@@ -354,7 +322,7 @@ def _experiment(folder: Path) -> Material:
 
 def _comparison(folder: Path) -> Material:
     comparison = read_comparison(folder)
-    network = next((row for row in comparison.rows if row.features == "patch"), None)
+    network = comparison.network
     if network is None:
         return Material(
             folder=folder,
@@ -415,8 +383,3 @@ def _maps(folder: Path, plan: Experiment) -> dict[int, MapFiles]:
             truth = plan.truth[source] if source < len(plan.truth) else None
             found[source] = files_beside(path, truth, names.get(source))
     return dict(sorted(found.items()))
-
-
-def _read_plan(path: Path) -> Experiment:
-    with decoding(path, "an experiment", "make one with `outcrop.run_experiment`"):
-        return Experiment.from_yaml(path.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from markupsafe import Markup
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.mapping.volume import is_cube
-from outcrop.metrics.applicability import Applicability
 from outcrop.metrics.calibration import Calibration
 from outcrop.metrics.scores import PrecisionRecall, precision_recall
 from outcrop.patches.reopen import open_again
@@ -25,11 +24,9 @@ from outcrop.reporting.maps import LONGEST, MapFiles, MapPart, map_part, write_m
 from outcrop.reporting.material import HeldOut, Material, read_material
 from outcrop.reporting.panels import (
     SIDE_COLOURS,
-    Mistake,
     Panel,
     ScenePictures,
     fold_colours,
-    labels_panel,
     mistakes,
     size_words,
     split_panel,
@@ -51,34 +48,6 @@ class ScenePart:
     name: str
     words: str
     panels: tuple[Panel, ...]
-
-
-@dataclass(frozen=True)
-class ConfidencePart:
-    """Contents of the section on calibration and the area of applicability.
-
-    Attributes:
-        calibration: calibration on the held-out patches.
-        charts: reliability before and, if it is known, after calibration.
-        applied: whether the run's probabilities are calibrated.
-        threshold: dissimilarity above which a patch is outside the area of applicability; NaN if
-            each fold has its own.
-        applicability: accuracy of held-out patches inside and outside; None for an old run.
-    """
-
-    calibration: Calibration
-    charts: tuple[Markup, ...]
-    applied: bool
-    threshold: float
-    applicability: Applicability | None
-
-
-@dataclass
-class _Scenes:
-    """The pictures of the scenes that can be opened, and the reasons why others cannot."""
-
-    pictures: dict[int, ScenePictures] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -145,7 +114,15 @@ def write_report(
         if kind == wing.KIND:
             return wing.write_page(path, patches, output, overwrite)
     _refuse(f"{path} is not a run of `outcrop.train_vaegan`", patches=patches)
-    return _write_folder_page(path, output, overwrite)
+    if (path / "audit.json").exists():
+        return write_audit_page(path, output, overwrite)
+    output = path / "report.html" if output is None else output
+    material = read_material(path)
+    check_new(output, overwrite)
+    page = render_page("template.html.j2", **_content(material))
+    with new_file(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return output
 
 
 def _refuse(why: str, **options: Any) -> None:
@@ -154,60 +131,43 @@ def _refuse(why: str, **options: Any) -> None:
             raise OutcropError(f"`{name}`", f"has no effect, because {why}; leave it out")
 
 
-def _write_folder_page(folder: Path, output: Path | None, overwrite: bool) -> Path:
-    if (folder / "audit.json").exists():
-        return write_audit_page(folder, output, overwrite)
-    output = folder / "report.html" if output is None else output
-    material = read_material(folder)
-    check_new(output, overwrite)
-    page = render(material)
-    with new_file(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return output
-
-
-def render(material: Material) -> str:
-    """The page as HTML."""
-    return render_page("template.html.j2", **_content(material))
-
-
 def _content(material: Material) -> dict[str, Any]:
-    scenes = _open_scenes(material)
-    counts = _counts(material)
+    scenes, notes = _open_scenes(material)
+    comparison, sides = material.comparison, _side_words(material)
+    counts = None if comparison is None else comparison.counts
     return {
         "material": material,
         "classes": list(material.colours.items()),
         "tiles": findings.tiles(material),
         "sentences": findings.sentences(material),
-        "sides": _side_words(material),
+        "sides": sides,
         "side_colours": SIDE_COLOURS,
         "folds": list(enumerate(fold_colours(len(material.folds)))),
         "counts": counts,
         "balance": None
         if counts is None
         else charts.balance_chart(
-            material.classes,
-            counts,
-            _side_words(material),
-            [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)],
+            material.held.classes, counts, sides, [SIDE_COLOURS[k] for k in sorted(SIDE_COLOURS)]
         ),
         "scenes": _scene_parts(material, scenes),
-        "notes": scenes.notes,
+        "notes": notes,
         "curves": _curves(material),
         "class_curves": [
             charts.class_curves(material.learning.metrics, name)
-            for name in material.classes
+            for name in material.held.classes
             if material.learning is not None
         ],
         "precision_recall": _precision_recall(material),
-        "confidence": confidence_part(material.held),
+        "reliability": _reliability(material.held.calibration),
         "accuracy": None
-        if material.comparison is None
-        else charts.accuracy_chart(material.comparison.rows, material.split_words),
+        if comparison is None
+        else charts.accuracy_chart(comparison.rows, material.split_words),
         "part": None if material.audit is None else audit_part(*material.audit),
         "maps": _map_parts(material, scenes),
         "script": asset("wipe.js"),
-        "mistakes": _mistakes(material, scenes),
+        "mistakes": []
+        if material.patches is None
+        else mistakes(material.patches, material.held.calibrated, scenes),
         "command": command(material),
         "plan": None if material.experiment is None else material.experiment.to_yaml(),
     }
@@ -218,16 +178,13 @@ def _side_words(material: Material) -> tuple[str, ...]:
     return SIDES if len(material.folds) == 1 else ("", "held out and scored", "", "not scored")
 
 
-def _counts(material: Material) -> np.ndarray | None:
-    """Number of patches by side and class; None if it is unknown."""
-    return None if material.comparison is None else material.comparison.counts
-
-
-def _open_scenes(material: Material) -> _Scenes:
-    found = _Scenes()
+def _open_scenes(material: Material) -> tuple[dict[int, ScenePictures], list[str]]:
+    """The scenes that can be opened, by index, and the reasons why others cannot."""
+    found: dict[int, ScenePictures] = {}
+    notes: list[str] = []
     patches, plan = material.patches, material.experiment
     if patches is None or patches.positions is None or patches.from_volume or plan is None:
-        return found
+        return found, notes
     longest = min(_LONGEST_SCENE, longest_of(len(patches.sources), LONGEST))
     for number, source in enumerate(track(patches.sources, "drawing the scenes")):
         try:
@@ -237,31 +194,27 @@ def _open_scenes(material: Material) -> _Scenes:
             if (scene.scene.height, scene.scene.width) != (source.height, source.width):
                 raise OutcropError(source.name, "has another size than when patches were cut")
             scene.ways  # noqa: B018  read now, so that a damaged file gives one note only
-            found.pictures[number] = scene
+            found[number] = scene
         except OutcropError as error:
-            found.notes.append(f"{error}; its pictures are not shown")
-    return found
+            notes.append(f"{error}; its pictures are not shown")
+    return found, notes
 
 
-def _scene_parts(material: Material, scenes: _Scenes) -> list[ScenePart]:
+def _scene_parts(material: Material, scenes: dict[int, ScenePictures]) -> list[ScenePart]:
     patches, plan = material.patches, material.experiment
     parts = []
-    for number, pictures in scenes.pictures.items():
+    for number, pictures in scenes.items():
         assert patches is not None
+        assert patches.positions is not None
         assert plan is not None
-        scene = pictures.scene
-        here = 0 if patches.positions is None else (patches.positions.source == number).sum()
-        parts.append(
-            ScenePart(
-                name=scene.title,
-                words=f"{size_words(scene)}; {here:,} patches",
-                panels=(
-                    pictures.in_colour(),
-                    labels_panel(pictures, patches, number, plan.stride),
-                    split_panel(pictures, patches, material.folds, number, plan.stride),
-                ),
-            )
+        labels, colours = patches.labels, list(patches.palette.values())
+        scene, here = pictures.scene, (patches.positions.source == number).sum()
+        panels = (
+            pictures.in_colour(),
+            pictures.drawn("Labelled pixels", patches, number, labels, colours, plan.stride),
+            split_panel(pictures, patches, material.folds, number, plan.stride),
         )
+        parts.append(ScenePart(scene.title, f"{size_words(scene)}; {here:,} patches", panels))
     return parts
 
 
@@ -281,59 +234,36 @@ def _curves(material: Material) -> list[Markup]:
     ]
     # Large losses of a few first epochs must not flatten the curves.
     top = 1.05 * min(max(losses), 2 * np.percentile(losses, 95)) if losses else 1.0
-    return [charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()] + [
-        charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()
+    return [
+        *(charts.loss_curves(run.metrics, f"loss, {name}", top) for name, run in runs.items()),
+        *(charts.accuracy_curves(run.metrics, f"accuracy, {name}") for name, run in runs.items()),
     ]
 
 
-def confidence_part(held_out: HeldOut) -> ConfidencePart:
-    """Prepare the section from the held-out patches of a model.
-
-    Raises:
-        OutcropError: no patch is held out; an area of applicability is damaged.
-    """
-    found = held_out.calibration
+def _reliability(found: Calibration) -> list[Markup]:
+    """Charts of the reliability before and, if it is known, after calibration."""
     drawn = [charts.reliability_chart("not calibrated", found.before, RANDOM)]
     if found.after is not None:
         title = "calibrated" if found.temperature != 1 else "temperature of other groups"
         drawn.append(charts.reliability_chart(title, found.after, SPATIAL))
-    return ConfidencePart(
-        calibration=found,
-        charts=tuple(drawn),
-        applied=held_out.is_calibrated,
-        threshold=held_out.threshold,
-        applicability=held_out.applicability,
-    )
+    return drawn
 
 
 def _precision_recall(material: Material) -> list[Markup]:
     def curves(held: HeldOut) -> tuple[PrecisionRecall, ...]:
         return precision_recall(held.predictions.truth, held.predictions.probabilities)
 
-    spatial = curves(material.held)
-    random = None if material.random is None else curves(material.random)
-    return [
-        charts.precision_recall_chart(name, spatial[k], None if random is None else random[k])
-        for k, name in enumerate(material.classes)
-    ]
+    names, spatial = material.held.classes, curves(material.held)
+    random = [None] * len(names) if material.random is None else curves(material.random)
+    return list(map(charts.precision_recall_chart, names, spatial, random))
 
 
-def _map_parts(material: Material, scenes: _Scenes) -> list[MapPart]:
+def _map_parts(material: Material, scenes: dict[int, ScenePictures]) -> list[MapPart]:
     maps = material.maps
     longest = longest_of(len(maps), LONGEST)
     block = material.split.how.get("block")
+    opened = {number: pictures.scene for number, pictures in scenes.items()}
     return [
-        map_part(
-            files,
-            scenes.pictures[number].scene if number in scenes.pictures else None,
-            longest,
-            block,
-        )
+        map_part(files, opened.get(number), longest, block)
         for number, files in track(maps.items(), "measuring the maps", len(maps))
     ]
-
-
-def _mistakes(material: Material, scenes: _Scenes) -> list[Mistake]:
-    if material.patches is None:
-        return []
-    return mistakes(material.patches, material.held.calibrated, scenes.pictures)

@@ -138,31 +138,30 @@ class ScenePictures:
         self,
         title: str,
         patches: PatchSet,
-        index: np.ndarray,
+        source: int,
         codes: np.ndarray,
         palette: Sequence[Colour],
         stride: int,
     ) -> Panel:
-        """The labelled pixels of some patches of this scene, in the colours of their codes.
+        """The labelled pixels of this scene, in the colours of the codes of their patches.
 
         Args:
-            index: indices of the patches.
-            codes: int, index into `palette` for each of these patches.
+            source: index of this scene in the sources of the patches.
+            codes: int, index into `palette` for each patch.
             stride: side in pixels of the square drawn for a patch.
         """
         assert patches.positions is not None
+        index = np.flatnonzero(patches.positions.source == source)
         height, width = self.size
         layer = np.zeros((height, width), np.uint8)
-        centre_row, centre_column = (
-            getattr(patches.positions, axis)[index] for axis in ("row", "column")
-        )
+        centre_row = patches.positions.row[index]
+        centre_column = patches.positions.column[index]
         for down in range(stride):
             for right in range(stride):
                 row = np.clip(upper_left(centre_row, stride) + down, 0, self.scene.height - 1)
                 column = np.clip(upper_left(centre_column, stride) + right, 0, self.scene.width - 1)
-                layer[row * height // self.scene.height, column * width // self.scene.width] = (
-                    codes + 1
-                )
+                at = row * height // self.scene.height, column * width // self.scene.width
+                layer[at] = codes[index] + 1
         layer = with_visible_marks(layer, max(1, round(width * _LEAST_MARK)))
         return Panel(title, height, width, (self.paper, indexed_png(layer, palette)))
 
@@ -244,14 +243,12 @@ def split_panel(
     pictures: ScenePictures, patches: PatchSet, folds: Folds, source: int, stride: int
 ) -> Panel:
     """The labelled pixels of a scene by side of the split, or by the fold that holds them out."""
-    assert patches.positions is not None
-    index = np.flatnonzero(patches.positions.source == source)
     if len(folds) > 1:
-        title, palette, codes = "Folds", fold_colours(len(folds)), folds.held_out[index]
+        title, palette, codes = "Folds", fold_colours(len(folds)), folds.held_out
     else:
         title, palette = "Split", [SIDE_COLOURS[side] for side in sorted(SIDE_COLOURS)]
-        codes = folds.splits[0].sides[index].astype(np.int64)
-    panel = pictures.drawn(title, patches, index, codes, palette, stride)
+        codes = folds.splits[0].sides
+    panel = pictures.drawn(title, patches, source, codes, palette, stride)
     crs = patches.crs_of(source)
     if folds.how.get("splitter") == "BlockSplit" and crs is not None:
         return with_grid(panel, pictures.scene, crs, float(folds.how["block"]))
@@ -261,16 +258,6 @@ def split_panel(
 def fold_colours(number: int) -> list[tuple[int, int, int]]:
     """A colour for each fold."""
     return colours(tuple(f"fold {fold}" for fold in range(number)))
-
-
-def labels_panel(pictures: ScenePictures, patches: PatchSet, source: int, stride: int) -> Panel:
-    """The labelled pixels of a scene in the colours of their classes."""
-    assert patches.positions is not None
-    index = np.flatnonzero(patches.positions.source == source)
-    codes = patches.labels[index]
-    return pictures.drawn(
-        "Labelled pixels", patches, index, codes, list(patches.palette.values()), stride
-    )
 
 
 def mistakes(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from outcrop.errors import OutcropError
 from outcrop.frames import data_uri, reduced_size
-from outcrop.sources.scene import CACHE_BYTES, Scene
+from outcrop.mapping.openmap import open_raster
+from outcrop.sources.scene import Scene
 
 _SHORTEST = 240
 
@@ -51,9 +50,11 @@ def read_values(path: str | Path, longest: int, averages: bool = False) -> np.nd
     """
     from rasterio.enums import Resampling
 
-    with _open(path) as dataset:
+    resampling = Resampling.average if averages else Resampling.nearest
+    with open_raster(path) as dataset:
         size = reduced_size(dataset.height, dataset.width, longest)
-    return _read(path, 1, size, Resampling.average if averages else Resampling.nearest)
+        pixels = dataset.read(1, out_shape=size, resampling=resampling, masked=True)
+    return pixels.astype(np.float32).filled(np.nan)
 
 
 def jpeg(picture: np.ndarray) -> str:
@@ -68,27 +69,3 @@ def png(picture: np.ndarray) -> str:
     from PIL import Image
 
     return data_uri(Image.fromarray(picture), "png", optimize=True)
-
-
-def _open(path: str | Path) -> Any:
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    try:
-        return rasterio.open(path)
-    except RasterioError:
-        raise OutcropError(
-            path, "is missing, or is not a raster that GDAL can read; restore it"
-        ) from None
-
-
-def _read(path: str | Path, band: int, size: tuple[int, int], resampling: Any) -> np.ndarray:
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), _open(path) as dataset:
-        try:
-            pixels = dataset.read(band, out_shape=size, resampling=resampling, masked=True)
-        except RasterioError:
-            raise OutcropError(path, "cannot be read; the file is damaged, restore it") from None
-    return pixels.astype(np.float32).filled(np.nan)

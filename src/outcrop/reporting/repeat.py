@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def command(material: Material) -> str:
         if "estimator" in config["classical"]:
             remark = _OWN_ESTIMATOR
     elif comparison is None:
-        options, remark = [*_Made.of(config).options, *_of_tuning(config, Tuning(0))], ""
+        options, remark = [*_of_run(config)[0], *_of_tuning(config, Tuning(0))], ""
     else:
         split = f"{folder}/{_kept_split(material.folder)}"
         options, recipe = _of_comparison(config, comparison.rows[0].seeds)
@@ -73,9 +73,8 @@ def _of_comparison(config: dict[str, Any], seeds: Sequence[int]) -> tuple[list[s
     if not config:
         recipe = Recipe(seed=seeds[0])
         return ["--only-classical", *(several or options_of(recipe, Recipe()))], recipe
-    made = _Made.of(config)
-    alike = replace(made, recipe=replace(made.recipe, seed=Recipe().seed)) if several else made
-    return [*alike.options, *several, *_of_tuning(config, Tuning())], made.recipe
+    options, recipe = _of_run(config, seed=not several)
+    return [*options, *several, *_of_tuning(config, Tuning())], recipe
 
 
 def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
@@ -99,44 +98,24 @@ def _of_features(material: Material, recipe: Recipe) -> tuple[list[str], str]:
     return [], "" if models == usual else _OWN_BASELINES
 
 
-@dataclass(frozen=True)
-class _Made:
-    """Network and recipe of a run, as the user gave them.
+def _of_run(config: dict[str, Any], seed: bool = True) -> tuple[list[str], Recipe]:
+    """Options of network, recipe and initial weights, as the user gave them; and the recipe.
 
-    Attributes:
-        network: the network; None if tuning selected it.
-        recipe: the training recipe.
-        usual: the default recipe, which needs no options.
-        start_from: file or run that the initial weights were taken from.
+    Args:
+        seed: whether the seed is an option.
     """
-
-    network: Network | None
-    recipe: Recipe
-    usual: Recipe
-    start_from: str | None = None
-
-    @classmethod
-    def of(cls, config: dict[str, Any]) -> _Made:
-        """From the configuration of a run."""
-        tuned = config.get("tuning", {})
-        given = tuned.get("given", config)
-        trained, content = _network(config["network"]), given["network"]
-        # Without tuning, the stored recipe contains the defaults of the network.
-        usual = suited(Recipe(), trained)
-        return cls(
-            network=None if content is None else _network(content),
-            recipe=recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]}),
-            usual=replace(Recipe(), machine=usual.machine) if tuned else usual,
-            start_from=config.get("start", {}).get("from"),
-        )
-
-    @property
-    def options(self) -> list[str]:
-        """Options of the command line."""
-        options = [*_of_network(self.network), *options_of(self.recipe, self.usual)]
-        if self.start_from is not None:
-            options.append(f"--start-from {shlex.quote(self.start_from)}")
-        return options
+    tuned = config.get("tuning", {})
+    given = tuned.get("given", config)
+    # Without tuning, the stored recipe contains the defaults of the network.
+    usual: Recipe = suited(Recipe(), _network(config["network"]))
+    if tuned:
+        usual = replace(Recipe(), machine=usual.machine)
+    recipe = recipe_of({**given["recipe"], "machine": config["recipe"]["machine"]})
+    shown = recipe if seed else replace(recipe, seed=usual.seed)
+    options = [*_of_network(given["network"]), *options_of(shown, usual)]
+    if "from" in (start := config.get("start", {})):
+        options.append(f"--start-from {shlex.quote(start['from'])}")
+    return options, recipe
 
 
 def _network(content: dict[str, Any]) -> Network:
@@ -144,9 +123,10 @@ def _network(content: dict[str, Any]) -> Network:
     return UserNet(content["factory"]) if "factory" in content else network_of_json(content)
 
 
-def _of_network(network: Network | None) -> list[str]:
-    if network is None:
+def _of_network(content: dict[str, Any] | None) -> list[str]:
+    if content is None:  # Tuning selected it.
         return []
+    network = _network(content)
     if isinstance(network, UserNet):
         return [f"--network {shlex.quote(network.factory)}"]
     own = list(options_of(network, type(network)()))

@@ -41,7 +41,7 @@ def demo(
 
     from outcrop.cli.commands.options import keep_memory
     from outcrop.cli.commands.whole import experiment
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import show
     from outcrop.files import kept_if_whole
     from outcrop.synthetic.page import write_story
     from outcrop.synthetic.story import run_story
@@ -77,8 +77,7 @@ def coast(
         outcrop synthetic coast -o coast
         outcrop synthetic coast --images 7 --seed 1 -o coast
     """
-    from outcrop.cli.console import say_files
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import say_files, show
     from outcrop.synthetic.coast import make_coast
 
     made = make_coast(output, images, size, seed)
@@ -106,8 +105,7 @@ def cube(
         outcrop synthetic cube -o cube
         outcrop synthetic cube --shape 100,120,200 -o small
     """
-    from outcrop.cli.console import say_files
-    from outcrop.cli.plain import show
+    from outcrop.cli.console import say_files, show
     from outcrop.synthetic.cube import SHAPE, make_cube
 
     made = make_cube(output, SHAPE if shape is None else shape, seed, noise_db)

@@ -72,11 +72,7 @@ def answer_of(run: Run, split: Split) -> Answer:
     """
     if not np.array_equal(run.predictions.index, split.validation):
         raise OutcropError(run.folder / "predictions.npz", "is damaged; train again")
-    return Answer(
-        probabilities=run.predictions.probabilities,
-        seconds=run.seconds,
-        settings=run.settings,
-    )
+    return Answer(run.predictions.probabilities, run.seconds, run.settings)
 
 
 def compare_candidates(

@@ -34,19 +34,8 @@ from outcrop.workflow.candidates import (
     compare_candidates,
     write_predictions,
 )
-from outcrop.workflow.comparison import (
-    Comparison,
-    is_compared,
-    read_comparison,
-    write_comparison,
-)
-from outcrop.workflow.learnt import (
-    Encoder,
-    GivenFeatures,
-    LearntFeatures,
-    Measure,
-    encoder_of,
-)
+from outcrop.workflow.comparison import Comparison, is_compared, read_comparison, write_comparison
+from outcrop.workflow.learnt import Encoder, GivenFeatures, LearntFeatures, Measure, encoder_of
 from outcrop.workflow.trials import AT_RANDOM, Setting, Trial, What, answer, do_all, pooled
 
 FOLDS, SPLIT = "folds.json", "split.json"
@@ -132,11 +121,11 @@ def compare(
     learnt = encoder_of(encoder)
     if learnt is not None:
         learnt.check(patches)
-    recipes = _recipes(recipe, seeds)
-    gap_seeds = len(recipes) if gap_seeds is None else gap_seeds
-    if not 0 <= gap_seeds <= len(recipes):
+    seeds = _seeds(recipe, seeds)
+    gap_seeds = len(seeds) if gap_seeds is None else gap_seeds
+    if not 0 <= gap_seeds <= len(seeds):
         raise OutcropError(
-            "`gap_seeds`", f"must be from 0 to {len(recipes)}, the number of seeds, not {gap_seeds}"
+            "`gap_seeds`", f"must be from 0 to {len(seeds)}, the number of seeds, not {gap_seeds}"
         )
     on_cpu = pick_device(recipe.machine.device).type == "cpu"
     refuse_several(recipe.machine, "a comparison")
@@ -145,11 +134,11 @@ def compare(
     begun = resume and folder.exists()
     if not begun:
         check_new(folder, instead="resume")
-    finished = _finished(folder, recipes, learnt, only_classical)
+    finished = _finished(folder, seeds, learnt, only_classical)
     kinds = {"": folds}
     if folds.spatial and gap_seeds:
-        kinds[AT_RANDOM] = random_folds(patches, folds, recipes[0].seed)
-    trainings = sum(map(len, kinds.values())) * len(recipes)
+        kinds[AT_RANDOM] = random_folds(patches, folds, seeds[0])
+    trainings = sum(map(len, kinds.values())) * len(seeds)
     if learnt is not None and not isinstance(learnt, GivenFeatures):
         trainings *= 2
     setting = Setting(
@@ -159,7 +148,7 @@ def compare(
         network=described,
         recipe=recipe,
         tuning=tuning,
-        seeds=tuple(one.seed for one in recipes),
+        seeds=seeds,
         gap_seeds=gap_seeds,
         sources=sources,
         encoder=learnt,
@@ -226,8 +215,9 @@ def compared_folds(folder: str | Path, run: str = "network") -> Folds:
 
 def _keep_folds(folder: Path, folds: Folds) -> None:
     """Write the folds, or check that those in the folder are the same."""
-    path = folder / (SPLIT if len(folds) == 1 else FOLDS)
-    other = folder / (FOLDS if len(folds) == 1 else SPLIT)
+    path, other = folder / SPLIT, folder / FOLDS
+    if len(folds) > 1:
+        path, other = other, path
     if other.exists() or (path.exists() and not _alike(read_folds(path), folds)):
         there = other if other.exists() else path
         raise OutcropError(
@@ -240,13 +230,11 @@ def _keep_folds(folder: Path, folds: Folds) -> None:
 
 
 def _alike(one: Folds, other: Folds) -> bool:
-    return (
-        one.fingerprint == other.fingerprint
-        and len(one) == len(other)
-        and all(
-            np.array_equal(a.sides, b.sides) and np.array_equal(a.groups, b.groups)
-            for a, b in zip(one.splits, other.splits, strict=True)
-        )
+    if one.fingerprint != other.fingerprint or len(one) != len(other):
+        return False
+    return all(
+        np.array_equal(a.sides, b.sides) and np.array_equal(a.groups, b.groups)
+        for a, b in zip(one.splits, other.splits, strict=True)
     )
 
 
@@ -255,21 +243,21 @@ def _is_empty(folder: Path) -> bool:
     return all(path.name in (FOLDS, SPLIT) for path in folder.rglob("*") if path.is_file())
 
 
-def _recipes(recipe: Recipe, seeds: Sequence[int] | None) -> list[Recipe]:
-    """One recipe for each seed."""
+def _seeds(recipe: Recipe, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    """The seeds of the trainings: those of the user, or that of the recipe."""
     if seeds is None:
-        return [recipe]
+        return (recipe.seed,)
     if not seeds:
         raise OutcropError("`seeds`", "is empty; use 0, or several such as 0,1,2")
     if twice := [seed for seed in seeds if list(seeds).count(seed) > 1]:
         raise OutcropError("`seeds`", f"names {twice[0]} twice; name each once")
     if recipe.seed not in (Recipe().seed, *seeds):
         raise OutcropError("`seeds`", f"replaces `seed={recipe.seed}`; leave one of them out")
-    return [replace(recipe, seed=seed) for seed in seeds]
+    return tuple(seeds)
 
 
 def _finished(
-    folder: Path, recipes: Sequence[Recipe], encoder: Encoder | None, only_classical: bool
+    folder: Path, seeds: Sequence[int], encoder: Encoder | None, only_classical: bool
 ) -> Comparison | None:
     """The comparison in the folder, if it is complete.
 
@@ -282,13 +270,12 @@ def _finished(
     found = read_comparison(folder)
     if not any((folder / name).exists() for name in ("network", "fold-0", "answers")):
         raise OutcropError(folder, "has a comparison of finished runs; use another folder")
-    if only_classical and _has_network(found):
+    if only_classical and found.network is not None:
         raise OutcropError(
             folder, "was made with a network; leave `only_classical` out, or use another folder"
         )
-    before = found.rows[0].seeds or (recipes[0].seed,)
-    asked = [recipe.seed for recipe in recipes]
-    if lost := set(before) - set(asked):
+    before = found.rows[0].seeds or (seeds[0],)
+    if lost := set(before) - set(seeds):
         raise OutcropError(
             folder,
             f"was also made with seed {min(lost)}; pass all of "
@@ -306,10 +293,8 @@ def _finished(
             folder,
             f"was made with the features {coded[0]}, not {encoder.title}; use another folder",
         )
-    whole = (
-        found.pairwise_tests and len(before) == len(asked) and bool(coded) == (encoder is not None)
-    )
-    return found if whole else None
+    same = len(before) == len(seeds) and bool(coded) == (encoder is not None)
+    return found if found.pairwise_tests and same else None
 
 
 def _covers(finished: Comparison, setting: Setting) -> bool:
@@ -318,7 +303,7 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
     wanted = {(one.name, one.features) for one in (*setting.baselines, *coded)}
     if not wanted <= {(row.model, row.features) for row in finished.rows}:
         return False
-    if not setting.only_classical and not _has_network(finished):
+    if not setting.only_classical and finished.network is None:
         return False
     if AT_RANDOM not in setting.folds:
         return True
@@ -329,10 +314,6 @@ def _covers(finished: Comparison, setting: Setting) -> bool:
         >= row.scores.confusion.sum() * setting.gap_seeds
         for row in finished.rows
     )
-
-
-def _has_network(comparison: Comparison) -> bool:
-    return any(row.features == "patch" for row in comparison.rows)
 
 
 def _coded(encoder: Encoder) -> tuple[Baseline, ...]:
@@ -396,17 +377,12 @@ def _do(setting: Setting, scheduler: Scheduler | None, workers: int) -> None:
 def _networks(setting: Setting) -> Candidate:
     usual = (setting.network or default_network(setting.patches)).title
     answers = _answers(setting, "network", "")
+    random = _answers(setting, "network", AT_RANDOM)
     # For each seed, a title or a list of titles by fold.
     chosen = [one.settings.get("network", usual) for one in answers]
     titles = {name for one in chosen for name in ([one] if isinstance(one, str) else one)}
-    return Candidate(
-        model=titles.pop() if len(titles) == 1 else "tuned network",
-        features="patch",
-        seeds=setting.seeds,
-        answers=answers,
-        random=_answers(setting, "network", AT_RANDOM),
-        runs=_runs(setting, "network"),
-    )
+    model = titles.pop() if len(titles) == 1 else "tuned network"
+    return Candidate(model, "patch", setting.seeds, answers, random, _runs(setting, "network"))
 
 
 def _classical(setting: Setting, what: What, baselines: Sequence[Baseline]) -> list[Candidate]:

@@ -59,6 +59,18 @@ class Row:
         """Name of the model and its features."""
         return f"{self.model}, {self.features}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return vars(self) | {
+            "scores": self.scores.to_json(),
+            "random": self.random and self.random.to_json(),
+            "gap": self.gap and self.gap.to_json(),
+            "settings": dict(self.settings),
+            "seeds": list(self.seeds),
+            "each": list(self.each),
+            "runs": list(self.runs),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Tabular):
@@ -95,7 +107,19 @@ class Comparison(Tabular):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in `comparison.json`."""
-        return _to_json(self)
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "kind": self.kind,
+            "folds": self.folds,
+            "notes": list(self.notes),
+            "classes": list(self.classes),
+            "split": dict(self.split),
+            "fingerprint": self.fingerprint,
+            "counts": self.counts.tolist(),
+            "rows": [row.to_json() for row in self.rows],
+            "contests": [one.to_json() for one in self.pairwise_tests],
+        }
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per model: accuracies and leak gap with their intervals, and seconds."""
@@ -108,6 +132,11 @@ class Comparison(Tabular):
         unknown = Interval(float("nan"), float("nan"), float("nan"))
         columns |= ends("leak_gap", [row.gap or unknown for row in self.rows])
         return frame(columns | {"seconds": [row.seconds for row in self.rows]})
+
+    @property
+    def network(self) -> Row | None:
+        """The network; the best one if there are several."""
+        return next((row for row in self.rows if row.features == "patch"), None)
 
     @property
     def recommended(self) -> Row:
@@ -142,11 +171,8 @@ class Comparison(Tabular):
     def leaders(self) -> tuple[Row, ...]:
         """The best model and all models that are not shown to be worse."""
         behind = {one.other for one in self.of_the_best if one.verdict == "better"}
-        return (
-            tuple(row for row in self.rows if row.title not in behind)
-            if self.pairwise_tests
-            else ()
-        )
+        leading = tuple(row for row in self.rows if row.title not in behind)
+        return leading if self.pairwise_tests else ()
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -173,7 +199,7 @@ class Comparison(Tabular):
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> None:
     """Write `comparison.json`."""
-    write_json(Path(folder) / _FILE, _to_json(comparison))
+    write_json(Path(folder) / _FILE, comparison.to_json())
 
 
 def read_comparison(folder: str | Path) -> Comparison:
@@ -222,33 +248,3 @@ def _row_from_json(row: Mapping[str, Any]) -> Row:
         each=tuple(row.get("each", ())),
         runs=tuple(row.get("runs", ())),
     )
-
-
-def _to_json(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "kind": comparison.kind,
-        "folds": comparison.folds,
-        "notes": list(comparison.notes),
-        "classes": list(comparison.classes),
-        "split": dict(comparison.split),
-        "fingerprint": comparison.fingerprint,
-        "counts": comparison.counts.tolist(),
-        "rows": [
-            {
-                "model": row.model,
-                "features": row.features,
-                "scores": row.scores.to_json(),
-                "random": row.random and row.random.to_json(),
-                "gap": row.gap and row.gap.to_json(),
-                "seconds": row.seconds,
-                "settings": dict(row.settings),
-                "seeds": list(row.seeds),
-                "each": list(row.each),
-                "runs": list(row.runs),
-            }
-            for row in comparison.rows
-        ],
-        "contests": [one.to_json() for one in comparison.pairwise_tests],
-    }

@@ -16,12 +16,7 @@ from outcrop.sources.bands import listed, match_or_raise
 from outcrop.splits.base import spatial_groups
 from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
-from outcrop.training.origin import (
-    axes_of,
-    far_words,
-    flips_of,
-    some_pixels,
-)
+from outcrop.training.origin import axes_of, far_words, flips_of, some_pixels
 from outcrop.training.run import Run, model_of
 
 _BATCH = 2048
@@ -55,11 +50,9 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
             applicability of the run is damaged.
     """
     model = model_of(trained)
-    area = (
-        trained.applicability
-        if isinstance(trained, Run) and has_applicability(trained.folder)
-        else None
-    )
+    area = None
+    if isinstance(trained, Run) and has_applicability(trained.folder):
+        area = trained.applicability
     unknown = [name for name in patches.classes if name not in model.classes]
     if unknown:
         raise OutcropError(
@@ -96,7 +89,10 @@ def _predict(
         order: index in the patches of each band of the model.
     """
     probabilities, outside = [], []
-    _tell_far_values(model, patches, order)
+    if model.trained_on is not None and len(patches):
+        pixels = some_pixels(patches, np.arange(len(patches)))[order]
+        if words := far_words(model.bands, model.trained_on.values, pixels):
+            warn(words)
     parts = np.array_split(np.arange(len(patches)), max(1, len(patches) // _BATCH))
     for part in track(parts, "classifying"):
         likely, features = model.probabilities_and_features(patches.take(part)[:, order])
@@ -119,13 +115,3 @@ def _tell_orientation(model: Model, patches: PatchSet) -> None:
         if not there:
             seen, learnt = (" and ".join(map(str, each)) for each in its)
             warn(f"patches are {what} {seen}, but the model was trained on {learnt}")
-
-
-def _tell_far_values(model: Model, patches: PatchSet, order: list[int]) -> None:
-    known = model.trained_on
-    if known is None or not len(patches):
-        return
-    pixels = some_pixels(patches, np.arange(len(patches)))
-    words = far_words(model.bands, known.values, pixels[order])
-    if words:
-        warn(words)

@@ -122,13 +122,13 @@ def run_experiment(
         _write_experiment(experiment, folder)
         patches = _cut(experiment, scenes, folder / "patches.zarr")
         folds = _folds(experiment, patches, folder)
-    first = folds.splits[0]
-    if (folder / "audit").exists():
-        check_same_set(read_audit(folder / "audit")[0], patches, first, folder / "audit")
+    first, audited = folds.splits[0], folder / "audit"
+    if audited.exists():
+        check_same_set(read_audit(audited)[0], patches, first, audited)
     else:
         found = audit(patches, first, seed=experiment.recipe.seed)
         tell(f"audit: {found.summary}")
-        write_audit(found, patches, folder / "audit")
+        write_audit(found, patches, audited)
     comparison = compare(
         patches,
         folds,
@@ -142,15 +142,10 @@ def run_experiment(
     )
     row = chosen(comparison, experiment.map_with, "`map_with`")
     tell(f"maps are made with {row.title}, fitted to all {len(patches):,} patches")
-    run = fit_to_all(
-        patches,
-        folder / "comparison",
-        folder / "final",
-        row.title,
-        resume=(folder / "final").exists(),
-    )
+    final = folder / "final"
+    run = fit_to_all(patches, folder / "comparison", final, row.title, resume=final.exists())
     maps = _map(experiment, scenes, run, folder / "maps")
-    truth = _truth(experiment, maps)
+    truth = dict(zip(maps, experiment.truth, strict=False))
     _assess(experiment, maps, truth, folds)
     return Results(folder, patches, folds, comparison, run, maps, truth)
 
@@ -235,10 +230,6 @@ def _map(
             )  # fmt: skip
         maps[scene.name] = path
     return maps
-
-
-def _truth(experiment: Experiment, maps: dict[str, Path]) -> dict[str, str]:
-    return dict(zip(maps, experiment.truth, strict=False))
 
 
 def _assess(

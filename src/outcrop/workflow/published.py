@@ -73,17 +73,12 @@ def read_published(name: str) -> Published:
 
 def all_published() -> tuple[Published, ...]:
     """All recipes: plain networks first, in order of depth."""
-    return tuple(
-        sorted(
-            map(read_published, _names()),
-            key=lambda one: (
-                one.network.levels,
-                one.network.widen,
-                one.network.depth,
-                -one.network.survival,
-            ),
-        )
-    )
+
+    def place(one: Published) -> tuple[float, ...]:
+        network = one.network
+        return network.levels, network.widen, network.depth, -network.survival
+
+    return tuple(sorted(map(read_published, _names()), key=place))
 
 
 def _names() -> list[str]:
@@ -91,17 +86,7 @@ def _names() -> list[str]:
 
 
 RESULTS = "results.jsonl"
-COLUMNS = (
-    "recipe",
-    "paper",
-    "report",
-    "ours",
-    "seeds",
-    "epochs",
-    "data",
-    "device",
-    "time",
-)
+COLUMNS = ("recipe", "paper", "report", "ours", "seeds", "epochs", "data", "device", "time")
 
 _OF_ONE_RUN = {
     "seed", "accuracy", "seconds", "torch", "outcrop", "date", "command", "driver",
@@ -186,10 +171,10 @@ def results_of(folder: Path, name: str | None = None) -> tuple[Result, ...]:
         wanted = read_published(name).name
         results = tuple(one for one in results if one.name == wanted)
     if not results:
-        what = "is empty" if name is None else f"has no result of {name}"
+        if name is None:
+            raise OutcropError(path, "is empty; run it with `outcrop.reproduce(name)`")
         raise OutcropError(
-            path,
-            f"{what}; run it with `outcrop.reproduce({'name' if name is None else repr(name)})`",
+            path, f"has no result of {name}; run it with `outcrop.reproduce({name!r})`"
         )
     return results
 

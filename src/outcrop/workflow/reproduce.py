@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from outcrop import __version__
@@ -18,7 +17,7 @@ from outcrop.patches.collection import open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import is_first_process, tell
 from outcrop.sources.collections.cifar import CHECKSUM
-from outcrop.splits import BUFFER, TEST, TRAIN, VALIDATION, Split, delivered_split
+from outcrop.splits import BUFFER, TRAIN, VALIDATION, Split, delivered_split
 from outcrop.training.device import device_name, driver_version, pick_device, pick_precision
 from outcrop.training.engine import train
 from outcrop.training.recipe import Machine, Settled
@@ -76,9 +75,17 @@ def reproduce(
     if machine.devices > 1 and len(recipes) > 1:
         raise OutcropError("`seeds`", "must be a single one with `devices`; run them in turn")
     runs = [folder / f"{name}-seed{one.seed}" for one in recipes]
-    _check_folders(folder, runs, resume)
+    check_new(folder, overwrite=True)
+    for run in runs:
+        if run.exists():
+            check_new(run, overwrite=resume, instead="resume")
+    if (folder / RESULTS).exists():
+        read_results(folder / RESULTS)
     pictures = _open(data)
-    _make(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
     results = []
     for one, where in zip(recipes, runs, strict=True):
         result = _run(published, one, pictures, where, device)
@@ -105,38 +112,18 @@ def _squeezed(recipe: Settled, epochs: int | None) -> Settled:
     return replace(recipe, epochs=epochs, warm_up=recipe.warm_up * epochs / recipe.epochs)
 
 
-def _check_folders(folder: Path, runs: Sequence[Path], resume: bool) -> None:
-    check_new(folder, overwrite=True)
-    for run in runs:
-        if run.exists():
-            check_new(run, overwrite=resume, instead="resume")
-    if (folder / RESULTS).exists():
-        read_results(folder / RESULTS)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise explain(error, folder) from error
-
-
 def _open(data: str | Path) -> _Data:
     patches = open_patches(data)
     side = patches.columns.get("side")
     if side is None or (side.codes == TRAIN).all() or not (side.codes == TRAIN).any():
         raise OutcropError(data, "has no training and test side; use a collection with both")
-    return _Data(Path(data).name, _is_original(data), patches, _tested(delivered_split(patches)))
-
-
-def _tested(split: Split) -> Split:
-    """The split with the test images on the validation side; a validation side is not used."""
-    if not len(split.test):
-        return split
-    sides = np.select(
-        [split.sides == TEST, split.sides == VALIDATION], [VALIDATION, BUFFER], split.sides
-    )
-    return replace(split, sides=sides.astype(split.sides.dtype))
+    split = delivered_split(patches)
+    if len(split.test):  # They validate; a validation side is not used.
+        sides = split.sides.copy()
+        sides[split.validation] = BUFFER
+        sides[split.test] = VALIDATION
+        split = replace(split, sides=sides)
+    return _Data(Path(data).name, _is_original(data), patches, split)
 
 
 def _is_original(data: str | Path) -> bool:
@@ -169,11 +156,7 @@ def _run(
 
 
 def _result(
-    published: Published,
-    recipe: Settled,
-    data: _Data,
-    run: Run,
-    device: torch.device,
+    published: Published, recipe: Settled, data: _Data, run: Run, device: torch.device
 ) -> Result:
     machine = recipe.machine
     return Result(

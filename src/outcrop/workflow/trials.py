@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -16,6 +15,7 @@ import numpy as np
 from outcrop import __version__
 from outcrop.executors import Executor
 from outcrop.files import decoding, new_file
+from outcrop.mapping.engine import torch_threads
 from outcrop.models.architectures import Network
 from outcrop.models.baselines import Baseline
 from outcrop.patches.patchset import PatchSet
@@ -170,14 +170,14 @@ def do(setting: Setting, trial: Trial) -> None:
     Raises:
         OutcropError: see `outcrop.training.engine.train`.
     """
-    setting.run(trial, trial.what).parent.mkdir(exist_ok=True)
+    folder = setting.run(trial, trial.what)
+    folder.parent.mkdir(exist_ok=True)
     if trial.baselines:
         _fit(setting, trial)
         return
-    folder = setting.run(trial, trial.what)
     patches, split, sources = setting.patches, setting.split(trial), setting.sources
     resume = folder.exists()
-    with _threads(setting.threads):
+    with torch_threads(setting.threads):
         if trial.what == "network":
             recipe = replace(setting.recipe, seed=trial.seed)
             train(
@@ -187,19 +187,6 @@ def do(setting: Setting, trial: Trial) -> None:
         else:
             assert setting.learnt is not None
             setting.learnt.learn(patches, split, folder, trial.seed, sources)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Context with a number of torch threads, the same in all processes."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def answer(setting: Setting, trial: Trial, baseline: Baseline | None = None) -> Answer:
@@ -264,11 +251,7 @@ def _encoder(setting: Setting, trial: Trial) -> tuple[Measure, float]:
 
 
 def _answer(
-    baseline: Baseline,
-    sides: tuple[np.ndarray, ...],
-    patches: PatchSet,
-    split: Split,
-    seed: int,
+    baseline: Baseline, sides: tuple[np.ndarray, ...], patches: PatchSet, split: Split, seed: int
 ) -> Answer:
     started = time.perf_counter()
     filling = means_of(sides[0])

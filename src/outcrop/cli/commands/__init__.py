@@ -10,21 +10,9 @@ from outcrop.cli.group import Command, Group
 from outcrop.wings import offering
 
 _HOUSE: tuple[Command, ...] = (
-    experiment,
-    patches,
-    split,
-    audit,
-    models,
-    train,
-    evaluate,
-    compare,
-    map,
-    sample,
-    assess,
-    export,
-    report,
-    reproduce,
-)
+    experiment, patches, split, audit, models, train, evaluate, compare, map, sample, assess,
+    export, report, reproduce,
+)  # fmt: skip
 # As help lists them; others come last.
 _FIRST = ("demo", "experiment", "patches", "locate")
 

@@ -14,6 +14,7 @@ from outcrop.cli.commands.options import (
     refuse_segy,
     refuse_without,
 )
+from outcrop.cli.console import show
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
 from outcrop.sources.reading import Reading, SegyReading
@@ -97,7 +98,6 @@ def patches(
         outcrop patches scene.tif --labels fields.gpkg --column crop --size 33 -o fields.zarr
         outcrop patches survey.sgy --labels facies.sgy --axis 0 --size 64 -o facies.zarr
     """
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import class_table
     from outcrop.patches.at_positions import cut_at_positions
     from outcrop.patches.cut import SIZE, cut
@@ -105,8 +105,9 @@ def patches(
     from outcrop.sources.kinds import are_volumes
 
     refuse_segy(segy, [*sources, *(labels or ())])
-    common: dict[str, Any] = {"per_class": per_class, "seed": seed, "colours": colours}
-    common |= {"output": output, "overwrite": overwrite}
+    common: dict[str, Any] = {"classes": classes, "colours": colours, "per_class": per_class}
+    common |= {"seed": seed, "output": output, "overwrite": overwrite}
+    of_scenes: dict[str, Any] = {"bands": bands, "reading": reading, "crs": crs, "keep": keep or ()}
     if positions is not None:
         refuse_beside(
             "--positions",
@@ -123,11 +124,7 @@ def patches(
             column or "label",
             size or SIZE,
             axis=axis,
-            bands=bands,
-            reading=reading,
-            crs=crs,
-            keep=keep or (),
-            classes=classes,
+            **of_scenes,
             **common,
         )
     elif labels is None:
@@ -154,7 +151,6 @@ def patches(
             size or SIZE,
             stride=stride,
             slice_stride=slice_stride,
-            classes=classes,
             **common,
         )
     else:
@@ -164,16 +160,12 @@ def patches(
             labels,
             column,
             size,
-            bands=bands,
-            reading=reading,
             stride=stride,
             edge=edge or "reflect",
-            keep=keep or (),
-            classes=classes,
-            crs=crs,
             labels_crs=labels_crs,
             layer=layer,
             encoding=encoding,
+            **of_scenes,
             **common,
         )
     content = {
@@ -249,7 +241,6 @@ def split(
         outcrop split fields.zarr --block 2000 -o split.json
         outcrop split fields.zarr --by matching --all-folds -o folds.json
     """
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import fold_table, split_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches
@@ -287,13 +278,10 @@ def split(
         seed=seed,
     )
     if all_folds:
-        folds_made = splitter.assign_all(opened)
-        folds_made.save(output)
-        show(
-            _folds(opened, folds_made, output),
-            json,
-            lambda: fold_table(opened, folds_made, output),
-        )
+        every = splitter.assign_all(opened)
+        every.save(output)
+        content = {"folds": output, "each": [_sides(opened, one, output) for one in every.splits]}
+        show(content, json, lambda: fold_table(opened, every, output))
         return
     made = splitter.assign(opened, fold, test)
     made.save(output)
@@ -310,11 +298,6 @@ def _sides(patches: Any, split: Any, path: Path) -> dict[str, Any]:
         for side, row in zip(SIDES, counts, strict=True)
     }
     return {"split": path, "sides": sides, "how": split.how, "notes": split.warnings(patches)}
-
-
-def _folds(patches: Any, folds: Any, path: Path) -> dict[str, Any]:
-    """All folds as JSON."""
-    return {"folds": path, "each": [_sides(patches, one, path) for one in folds.splits]}
 
 
 def audit(
@@ -355,7 +338,6 @@ def audit(
     """
     from outcrop.auditing.audit import audit as audit_patches
     from outcrop.auditing.folder import check_folder, write_audit
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import finding_table
     from outcrop.patches.collection import open_patches
     from outcrop.reporting import write_report

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.cli.commands.options import name_network, opened_sources, refuse_beside, refuse_segy
+from outcrop.cli.console import say, say_files, show
 from outcrop.errors import OutcropError
 from outcrop.sources.reading import Resampling, SegyReading
 
@@ -104,8 +105,6 @@ def map(
         outcrop map runs/best scene.tif -o classes.tif --confidence confidence.tif
         outcrop map runs/facies survey.sgy -o facies.sgy
     """
-    from outcrop.cli.console import say, say_files
-    from outcrop.cli.plain import show
     from outcrop.mapping.openmap import share_outside
     from outcrop.mapping.polygons import check_polygons, write_polygons
     from outcrop.mapping.scene import map_scene, open_like_training
@@ -121,9 +120,11 @@ def map(
     whole = dissimilarity is not None or has_applicability(run)
     first = read_run(run, device) if whole else read_model(run, device)
     models = [first, *(read_model(one, device) for one in ensemble or ())]
-    options: dict[str, Any] = {
-        "confidence": confidence, "entropy": entropy, "second": second,
-        "dissimilarity": dissimilarity, "method": method, "tta": tta, "step": step,
+    layers = {"confidence": confidence, "entropy": entropy, "second": second}
+    layers |= {"dissimilarity": dissimilarity}
+    rasters = [path for path in (output, *layers.values()) if path is not None]
+    options: dict[str, Any] = layers | {
+        "method": method, "tta": tta, "step": step,
         "scheduler": scheduler, "resume": resume, "overwrite": overwrite,
     }  # fmt: skip
     given: dict[str, Any] = {
@@ -147,8 +148,7 @@ def map(
     else:
         refuse_beside("scenes", axis=axis)
         if polygons is not None:
-            layers = (output, confidence, entropy, second, dissimilarity)
-            check_polygons(polygons, [one for one in layers if one is not None], overwrite)
+            check_polygons(polygons, rasters, overwrite)
         changed = {name: value for name, value in given.items() if value is not None}
         scenes = open_like_training(
             model_of(first), lambda reading: open_scenes(sources, bands, crs, reading), changed
@@ -157,11 +157,7 @@ def map(
         map_scene(models, scene, output, sieve=sieve, window=window, extent=extent, **options)
         if polygons is not None:
             write_polygons(output, polygons)
-    files = [
-        path
-        for path in (output, confidence, entropy, second, dissimilarity, polygons)
-        if path is not None
-    ]
+    files = rasters if polygons is None else [*rasters, polygons]
     outside = None
     if dissimilarity is not None and not are_volumes(sources):
         outside = share_outside(dissimilarity)
@@ -215,7 +211,6 @@ def sample(
         outcrop sample classes.tif --n 400 --allocation equal -o points.gpkg
     """
     from outcrop.accuracy.sample import sample as sample_map
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import sample_table
 
     if n is not None:
@@ -303,8 +298,6 @@ def assess(
     """
     from outcrop.accuracy.assess import assess as assess_map
     from outcrop.accuracy.assessment import write_assessment, write_assessment_table
-    from outcrop.cli.console import say_files
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import assessment_table
     from outcrop.files import check_new
     from outcrop.patches.collection import open_patches

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from outcrop.cli.comparison import ComparisonOptions
+from outcrop.cli.commands.options import (
+    ComparisonOptions,
+    keep_memory,
+    name_network,
+    refuse_beside,
+    refuse_without,
+)
+from outcrop.cli.console import say, show
 from outcrop.cli.presets import PresetName
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, ResidualNet
 from outcrop.training.recipe import Machine, Recipe, Tuning
-
-if TYPE_CHECKING:
-    from outcrop.training.run import Run
 
 ClassicalName = Literal[
     "maximum-likelihood", "decision-tree", "random-forest", "gradient-boosting", "SVM"
@@ -41,7 +45,6 @@ def models(
         outcrop models --size 33 --bands 4 --classes 8
         outcrop models --depth 110 --widen 2
     """
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import cost_table
     from outcrop.models.architectures import NETWORKS
     from outcrop.models.cost import cost_of
@@ -110,10 +113,12 @@ def train(
         outcrop train fields.zarr --split split.json -o runs/first
         outcrop train cifar10 --network resnet110 --preset paper -o runs/resnet110
     """
-    from outcrop.cli.commands.options import keep_memory, refuse_beside, refuse_without
+    from outcrop.cli.tables import run_table
+    from outcrop.models.baselines import Baseline
     from outcrop.patches.collection import open_patches
     from outcrop.splits import delivered_split, read_split
     from outcrop.training.engine import train as train_network
+    from outcrop.training.fit import fit_classical
     from outcrop.training.parallel.process_group import launch
 
     if trials is None:
@@ -122,46 +127,31 @@ def train(
         refuse_without("--classical", features=features)
     else:
         refuse_beside(
-            "--classical",
-            network=network,
-            sources=sources,
-            start_from=start_from,
-            trials=trials,
+            "--classical", network=network, sources=sources, start_from=start_from, trials=trials
         )
         if recipe != replace(Recipe(), seed=recipe.seed):
             raise OutcropError("--classical", "accepts only --seed of the training options")
     keep_memory(recipe.machine)
     opened = open_patches(patches)
     made = delivered_split(opened) if split is None else read_split(split, opened)
-    if classical is not None:
-        from outcrop.models.baselines import Baseline
-        from outcrop.training.fit import fit_classical
-
+    if classical is None:
+        launch(recipe.machine)
+        run = train_network(
+            opened,
+            made,
+            output,
+            network,
+            recipe,
+            resume,
+            lines=True,
+            sources=sources,
+            start_from=start_from,
+            tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
+        )
+    else:
         seen = (features or "centre-pixel").replace("-", " ")
         baseline = Baseline(classical.replace("-", " "), seen)
-        fitted = fit_classical(opened, made, output, baseline, recipe.seed, resume)
-        _show_run(fitted, json)
-        return
-    launch(recipe.machine)
-    run = train_network(
-        opened,
-        made,
-        output,
-        network,
-        recipe,
-        resume,
-        lines=True,
-        sources=sources,
-        start_from=start_from,
-        tuning=None if trials is None else Tuning(trials, tuning_folds or Tuning.tuning_folds),
-    )
-    _show_run(run, json)
-
-
-def _show_run(run: Run, json: bool) -> None:
-    from outcrop.cli.plain import show
-    from outcrop.cli.tables import run_table
-
+        run = fit_classical(opened, made, output, baseline, recipe.seed, resume)
     show({"run": run.folder, "validation": run.scores}, json, lambda: run_table(run))
 
 
@@ -184,8 +174,6 @@ def evaluate(
         outcrop evaluate runs/first new.zarr
         outcrop evaluate runs/mine new.zarr --network mypackage.nets:make
     """
-    from outcrop.cli.commands.options import name_network
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import evaluation_table
     from outcrop.patches.collection import open_patches
     from outcrop.training.run import read_run
@@ -232,8 +220,6 @@ def compare(
         outcrop compare fields.zarr --only-classical -o classical
         outcrop compare fields.zarr --split split.json --runs runs/first,runs/second -o against
     """
-    from outcrop.cli.commands.options import refuse_beside
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import comparison_table
     from outcrop.patches.collection import open_patches
     from outcrop.splits import read_split
@@ -242,17 +228,16 @@ def compare(
     if how.split is not None:
         refuse_beside("--split", folds=how.folds, block=how.block, buffer=how.buffer)
     if runs is None:
-        compared = how.compare(open_patches(patches), output, resume)
-        show(compared, json, lambda: comparison_table(compared))
-        return
-    folds = replace(how, split=None, folds=None, block=None, buffer=None)
-    if resume or folds != ComparisonOptions():
-        raise OutcropError("--runs", "trains nothing; leave out the options of a training")
-    if how.split is None:
-        raise OutcropError("--runs", "needs the split that they were trained on: --split")
-    opened = open_patches(patches)
-    against = compare_runs(opened, read_split(how.split, opened), runs, output)
-    show(against, json, lambda: comparison_table(against))
+        found = how.compare(open_patches(patches), output, resume)
+    else:
+        folds = replace(how, split=None, folds=None, block=None, buffer=None)
+        if resume or folds != ComparisonOptions():
+            raise OutcropError("--runs", "trains nothing; leave out the options of a training")
+        if how.split is None:
+            raise OutcropError("--runs", "needs the split that they were trained on: --split")
+        opened = open_patches(patches)
+        found = compare_runs(opened, read_split(how.split, opened), runs, output)
+    show(found, json, lambda: comparison_table(found))
 
 
 def export(
@@ -278,9 +263,6 @@ def export(
         outcrop export runs/first -o model.onnx
         outcrop export runs/first -o model.pt2
     """
-    from outcrop.cli.commands.options import name_network
-    from outcrop.cli.plain import show
-    from outcrop.cli.tables import say
     from outcrop.training.export import export as export_model
     from outcrop.training.run import read_model
 
@@ -318,8 +300,6 @@ def reproduce(
         outcrop reproduce
         outcrop reproduce resnet20 --epochs 30 -o reproduced
     """
-    from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.plain import show
     from outcrop.cli.tables import recipe_table, result_table
     from outcrop.training.parallel.process_group import launch
     from outcrop.workflow.published import all_published, results_of

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from outcrop.cli.commands.options import keep_memory, name_network
+from outcrop.cli.console import say, show
 from outcrop.cli.presets import PresetName
 from outcrop.workflow.plan import Experiment
 
@@ -38,9 +40,7 @@ def experiment(
         outcrop experiment scene.tif --labels fields.gpkg --column crop -o results
         outcrop experiment S2A_MSIL2A.zip --labels fields.gpkg --column crop --block 2000 -o results
     """
-    from outcrop.cli.commands.options import keep_memory
-    from outcrop.cli.plain import show
-    from outcrop.cli.tables import comparison_table, say
+    from outcrop.cli.tables import comparison_table
     from outcrop.reporting import write_report
     from outcrop.workflow.experiment import run_experiment
 
@@ -104,9 +104,6 @@ def report(
         outcrop report results
         outcrop report classes.tif --scene scene.tif --assessment assessment.json
     """
-    from outcrop.cli.commands.options import name_network
-    from outcrop.cli.plain import show
-    from outcrop.cli.tables import say
     from outcrop.reporting import write_report
 
     name_network(network)
