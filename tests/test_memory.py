@@ -164,7 +164,7 @@ def test_a_training_logs_its_cost_and_device(
     line, *_ = capsys.readouterr().err.splitlines()
     cost = cost_of(network, 2, (8, 8), 3)
     assert line == (
-        "training ResNet-8 + stochastic depth: 4.85 k parameters, 50.7 k multiply-adds a picture, "
+        "training ResNet-8 + stochastic depth: 4.85 k parameters, 50.7 k multiply-adds per image, "
         f"2 of 3 blocks expected in a step, which saves "
         f"{100 * cost.expected_saving:.1f} %; on cpu, 32-true"
     )

@@ -27,7 +27,7 @@ from outcrop.accuracy.reference import (
 from outcrop.accuracy.sample import WHOLE
 from outcrop.errors import OutcropError
 from outcrop.mapping.openmap import OpenMap, open_map
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.sources.names import existing_name
 from outcrop.sources.vector import is_vector
 
@@ -41,7 +41,7 @@ def assess(
     column: str | None = None,
     design: Literal["stratified", "simple"] | None = None,
     block: float | None = None,
-    patches: PatchSet | None = None,
+    patches: AnyPatches | None = None,
     labels_crs: str | None = None,
     draws: int = 2000,
     seed: int = 0,
@@ -101,7 +101,7 @@ def assess(
         at = pieces.row, pieces.column
     if patches is None:
         return made
-    return replace(made, trained_on=count_within(patches, opened.scene, *at))
+    return replace(made, trained_on=count_within(open_patches(patches), opened.scene, *at))
 
 
 def _of_points(

@@ -17,9 +17,11 @@ from outcrop.auditing.check import CHECKS, Check, Context, Finding, Severity, op
 from outcrop.errors import OutcropError
 from outcrop.frames import Tabular, frame
 from outcrop.models.architectures import ResidualNet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.sources.memory import as_list
 from outcrop.splits import SIDES, Split
+from outcrop.splits.split import AnySplit, read_split
 from outcrop.training.recipe import Recipe
 from outcrop.typed import typed
 
@@ -91,8 +93,8 @@ class Audit(Tabular):
 
 
 def audit(
-    patches: PatchSet,
-    split: Split | None = None,
+    patches: AnyPatches,
+    split: AnySplit | None = None,
     *,
     to_map: Sequence[str | Path] = (),
     network: ResidualNet | None = None,
@@ -108,9 +110,9 @@ def audit(
     batches. A check that lacks what it needs is skipped (`outcrop.auditing.check.Check`).
 
     Args:
-        patches: patch set in memory or on disk.
-        split: split of the patches. Default: the split that the collection was published with, if
-            there is one.
+        patches: patch set, or its name.
+        split: split of the patches, or the name of its file. Default: the split that the collection
+            was published with, if there is one.
         to_map: scenes or volumes that will be mapped. Default: those of the patches.
         network: network whose leak gap is measured too; it is trained three times.
         recipe: how the network is trained.
@@ -121,6 +123,8 @@ def audit(
             made for another patch set; a scene to be mapped cannot be read; positions or a split
             are missing that `to_map` or `network` need.
     """
+    patches = open_patches(patches)
+    split = None if split is None else read_split(split)
     if patches.labels.ndim != 1:
         raise OutcropError(
             "labels", f"are {patches.labels.shape}, such as one-hot rows; pass labels.argmax(1)"

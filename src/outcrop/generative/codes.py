@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from outcrop.generative.run import VaeGanModel
+from outcrop.generative.run import VaeGanModel, VaeGanRun, read_vaegan_run
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track
 
@@ -104,13 +107,17 @@ def class_gaussian(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray
 
 
 def class_samples(
-    model: VaeGanModel, patches: PatchSet, index: np.ndarray, number: int, seed: int = 0
+    model: VaeGanModel | VaeGanRun | str | Path,
+    patches: AnyPatches,
+    index: np.ndarray,
+    number: int,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples of each class, from random codes with the `class_gaussian` of the class.
 
     Args:
-        model: model with an encoder.
-        patches: patches with labels.
+        model: model with an encoder, a run of one or its folder.
+        patches: patch set with labels, or its name.
         index: patches that give the distributions, usually the training side.
         number: number of samples of each class.
         seed: random seed of the codes.
@@ -122,6 +129,8 @@ def class_samples(
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.
     """
+    model = model if isinstance(model, VaeGanModel) else read_vaegan_run(model).model
+    patches = open_patches(patches)
     means, variances = codes_of(model, patches, index)
     labels = patches.labels[index]
     there = np.unique(labels)

@@ -13,11 +13,11 @@ from outcrop.generative.codes import class_samples, interpolate
 from outcrop.generative.grids import Row, Sheet
 from outcrop.generative.inputs import Inputs, Request, inputs_of, notes_on
 from outcrop.generative.measures import Measures, measure
-from outcrop.generative.run import VaeGanModel, VaeGanRun
+from outcrop.generative.run import VaeGanModel, VaeGanRun, read_vaegan_run
 from outcrop.generative.samples import nearest
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
-from outcrop.training.classifier import Classifier
-from outcrop.training.run import Run
+from outcrop.training.run import Trained
 from outcrop.typed import plain
 
 STEPS = tuple(k / 4 for k in range(7))
@@ -59,12 +59,12 @@ class Generated:
 
 
 def generate(
-    run: VaeGanRun,
+    run: VaeGanRun | str | Path,
     folder: str | Path,
-    patches: PatchSet | None = None,
+    patches: AnyPatches | None = None,
     number: int = 64,
     seed: int = 0,
-    judge: Classifier | Run | None = None,
+    judge: Trained | None = None,
     per_class: int = 0,
     between: Sequence[int] | None = None,
     attribute: str | None = None,
@@ -95,7 +95,8 @@ def generate(
             patches, an encoder or several classes; the judge was trained on patches of another
             kind; the disk is full.
     """
-    folder = Path(folder)
+    run, folder = read_vaegan_run(run), Path(folder)
+    patches = None if patches is None else open_patches(patches)
     check_new(folder, instead="")
     ends = None if between is None else tuple(between)
     request = Request(number, seed, per_class, ends, attribute)

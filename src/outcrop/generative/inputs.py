@@ -16,7 +16,8 @@ from outcrop.progress import track
 from outcrop.splits.split import Split, read_split
 from outcrop.training.classifier import Classifier
 from outcrop.training.folder import CLASSIFIER, read_config
-from outcrop.training.run import Run, network_of
+from outcrop.training.model import Model
+from outcrop.training.run import Run, Trained, network_of, opened
 
 FEWEST = 8
 """Minimum number of held-out images for measures."""
@@ -111,7 +112,7 @@ class Judge:
         return np.array([known.index(name) for name in classes])
 
 
-def judge_of(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -> Judge:
+def judge_of(model: Trained, patches: PatchSet, held_out: np.ndarray) -> Judge:
     """The judge of images such as the patches.
 
     Args:
@@ -120,13 +121,14 @@ def judge_of(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -
     Raises:
         OutcropError: it was trained on other bands or another size.
     """
+    model = opened(model)
     classifier = judge_for(network_of(model), patches)
     where = f" ({model.folder})" if isinstance(model, Run) else ""
     name = f"features of {classifier.network.title} trained by outcrop{where}"
     return Judge(classifier, name, _caution(model, patches, held_out))
 
 
-def _caution(model: Classifier | Run, patches: PatchSet, held_out: np.ndarray) -> str:
+def _caution(model: Model | Run, patches: PatchSet, held_out: np.ndarray) -> str:
     unknown = "it is unknown whether the judge was trained on held-out images"
     if not isinstance(model, Run):
         return unknown
@@ -224,9 +226,7 @@ class Inputs:
         return self.judge is not None and self.judge.codes(self.patches.classes) is not None
 
 
-def inputs_of(
-    run: VaeGanRun, patches: PatchSet, request: Request, judge: Classifier | Run | None
-) -> Inputs:
+def inputs_of(run: VaeGanRun, patches: PatchSet, request: Request, judge: Trained | None) -> Inputs:
     """Compute codes and features.
 
     Raises:

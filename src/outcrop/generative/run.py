@@ -252,13 +252,15 @@ class VaeGanRun:
             )
 
 
-def read_vaegan_run(folder: str | Path, device: str = "auto") -> VaeGanRun:
-    """Open the folder of a finished training.
+def read_vaegan_run(folder: str | Path | VaeGanRun, device: str = "auto") -> VaeGanRun:
+    """Open the folder of a finished training; a run is returned as it is.
 
     Raises:
         OutcropError: files are missing, damaged or of another program; the training is not
             finished; a run of a classifier.
     """
+    if isinstance(folder, VaeGanRun):
+        return folder
     folder = Path(folder)
     config = read_config(folder, PICTURE_MODEL)
     if not is_finished(folder):

@@ -20,11 +20,12 @@ from outcrop.generative.loop import Evaluator, VaeGanLoop, evenly_spaced
 from outcrop.generative.run import VaeGanModel, VaeGanRun, read_vaegan_run
 from outcrop.generative.settings import VaeGan, VaeGanRecipe
 from outcrop.models.cost import short
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import tell, warn
 from outcrop.sources.bands import bands_text, listed, match
-from outcrop.splits.split import Split
+from outcrop.splits.split import AnySplit, read_split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
@@ -34,7 +35,7 @@ from outcrop.training.messages import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.pictures import load_pictures
-from outcrop.training.run import Run, network_of
+from outcrop.training.run import Trained, network_of
 
 if TYPE_CHECKING:
     from lightning_fabric.strategies.strategy import Strategy
@@ -44,16 +45,16 @@ _PIXELS = 1 << 24
 
 
 def train_vaegan(
-    patches: PatchSet,
-    split: Split,
+    patches: AnyPatches,
+    split: AnySplit,
     folder: str | Path,
     network: VaeGan = VaeGan(),
     recipe: VaeGanRecipe = VaeGanRecipe(),
     resume: bool = False,
     lines: bool = False,
     sources: Sequence[AnySource] | None = None,
-    similarity: VaeGanRun | None = None,
-    judge: Classifier | Run | None = None,
+    similarity: VaeGanRun | str | Path | None = None,
+    judge: Trained | None = None,
 ) -> VaeGanRun:
     """Train generative networks on the training side of `split`.
 
@@ -89,6 +90,8 @@ def train_vaegan(
             where they are needed, or do not fit.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    patches, split = open_patches(patches), read_split(split)
+    similarity = None if similarity is None else read_vaegan_run(similarity)
     split.check(patches, validated=False, classes=1)
     network.check_size(patches.size)
     folder, size = Path(folder), patches.size[0]

@@ -16,6 +16,7 @@ from outcrop.locating.located import Located
 from outcrop.locating.null import null_distribution
 from outcrop.locating.planes import Patches, Planes
 from outcrop.locating.refinement import Peak
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.flips import FLIPS, KEEP_SHAPE
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import warn
@@ -32,7 +33,7 @@ _MIN_CONTRAST = 1e-6
 
 
 def locate(
-    patches: PatchSet | np.ndarray,
+    patches: AnyPatches | np.ndarray,
     sources: str | Path | Scene | Volume | Sequence[str | Path | Scene | Volume],
     axis: int | None = None,
     flips: bool = False,
@@ -55,8 +56,9 @@ def locate(
     contrast cannot be located. Missing samples of a source count as the mean of their slice.
 
     Args:
-        patches: a patch set, or an array, `N × height × width` or `N × bands × height × width`, of
-            any type. Patches of several equal bands count as grey ones.
+        patches: a patch set, the name of one or of a collection, or an array, `N × height × width`
+            or `N × bands × height × width`, of any type. Patches of several equal bands count as
+            grey ones.
         sources: volumes or scenes, opened or by name. Scenes have as many bands as the patches.
         axis: axis of volumes that the slices are perpendicular to, from 0. Default: all three.
         flips: whether to search also for flipped and rotated patches: eight orientations, or four
@@ -73,6 +75,8 @@ def locate(
     """
     if not 0 <= sure <= 1:
         raise OutcropError("`sure`", f"must be a probability from 0 to 1, not {sure:g}")
+    if isinstance(patches, str | Path):
+        patches = open_patches(patches, learnable=False)
     images = _images(patches)
     size = (images.shape[2], images.shape[3])
     opened = _open(sources, axis, bands, crs, reading)

@@ -9,7 +9,7 @@ import numpy as np
 
 from outcrop.frames import Tabular
 from outcrop.locating.intensity import Intensity, Stretch, common
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.positions import Positions, in_slice, upper_left, volume_positions
 from outcrop.sources.collections import UNLABELLED
 from outcrop.sources.collections.collection import band_names
@@ -84,7 +84,7 @@ class Located(Tabular):
         nearly = f", {self.ambiguous.sum():,} ambiguous" if self.ambiguous.any() else ""
         return f"Located({self.found.sum():,} of {len(self):,} patches found in {names}{nearly})"
 
-    def to_frame(self, patches: PatchSet | None = None) -> pandas.DataFrame:
+    def to_frame(self, patches: AnyPatches | None = None) -> pandas.DataFrame:
         """One row per patch, in their order; `outcrop.patches.at_positions` reads such a table.
 
         Columns:
@@ -111,8 +111,10 @@ class Located(Tabular):
             columns[name] = pd.array(columns[name], kind)
         return pd.DataFrame(columns)
 
-    def columns(self, patches: PatchSet | None = None) -> dict[str, Any]:
+    def columns(self, patches: AnyPatches | None = None) -> dict[str, Any]:
         """The columns of `to_frame` without pandas; None or NaN in empty cells."""
+        if patches is not None:
+            patches = open_patches(patches, learnable=False)
         found, shown = self.found, self.intensity
 
         def where_found(values: np.ndarray) -> list[Any]:

@@ -13,6 +13,7 @@ from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_file
 from outcrop.locating.located import Located
 from outcrop.patches.collect import collect, without_images
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.cut import how_read, scene_images
 from outcrop.patches.cut_volume import common_dtype, volume_images, with_samples
 from outcrop.patches.patchset import Column, PatchSet
@@ -42,7 +43,7 @@ def check_table(path: Path, overwrite: bool = False) -> None:
 
 
 def write_positions(
-    path: str | Path, located: Located, patches: PatchSet | None = None, overwrite: bool = False
+    path: str | Path, located: Located, patches: AnyPatches | None = None, overwrite: bool = False
 ) -> None:
     """Write `Located.to_frame` as CSV, or as Parquet if the suffix is .parquet.
 
@@ -73,7 +74,7 @@ def _cells(column: Any) -> list[Any]:
     return values
 
 
-def with_positions(patches: PatchSet, located: Located, as_given: bool = False) -> PatchSet:
+def with_positions(patches: AnyPatches, located: Located, as_given: bool = False) -> PatchSet:
     """The patches that were found, with their positions, for spatial splits and audits.
 
     The images are cut from the sources: upright, in the values and bands of the sources, whatever
@@ -81,14 +82,14 @@ def with_positions(patches: PatchSet, located: Located, as_given: bool = False) 
     centre pixel has no data there are dropped and counted. Each patch is one polygon.
 
     Args:
-        patches: the patches that were located, in that order.
+        patches: the patches that were located, in that order, or their name.
         as_given: keep the given images; the column "flip" has their orientation.
 
     Raises:
         OutcropError: no patch was found, or none has data at its centre; a scene has no coordinate
             reference system.
     """
-    here = np.flatnonzero(located.found)
+    patches, here = open_patches(patches, learnable=False), np.flatnonzero(located.found)
     if not len(here):
         raise OutcropError(
             "patches", "none was found, so there is nothing to write; see their scores"

@@ -25,12 +25,11 @@ from outcrop.training.applicability import has_applicability
 from outcrop.training.classifier import Classifier
 from outcrop.training.model import Model
 from outcrop.training.origin import TrainedOn, far_words, plane_of
-from outcrop.training.run import Run, model_of
+from outcrop.training.run import Run, Trained, model_of, opened
 
 MOST_CLASSES = 254
 _MOST_STEP = 256
 
-Trained = Model | Run
 Wanted = Literal["auto", "dense", "patches"]
 
 
@@ -136,19 +135,24 @@ def first_of(model: Trained | Sequence[Trained]) -> Model:
     Raises:
         OutcropError: there is none.
     """
-    return model_of(_several(model)[0])
+    return model_of(all_opened(model)[0])
 
 
-def _several(model: Trained | Sequence[Trained]) -> Sequence[Trained]:
-    several = model if isinstance(model, Sequence) else [model]
+def all_opened(model: Trained | Sequence[Trained]) -> list[Model | Run]:
+    """One model or run, or several, which may be given by their folders.
+
+    Raises:
+        OutcropError: there is none; a folder has no finished run.
+    """
+    several = [model] if isinstance(model, Model | Run | str | Path) else model
     if not several:
         raise OutcropError("model", "is missing; pass one run or several")
-    return several
+    return [opened(one) for one in several]
 
 
 def _models_of(model: Trained | Sequence[Trained]) -> tuple[Model, ...]:
     """One model or several: same classes, which a map can hold, and same bands in one order."""
-    models = tuple(map(model_of, _several(model)))
+    models = tuple(map(model_of, all_opened(model)))
     first = models[0]
     for one in models[1:]:
         if one.classes != first.classes:
@@ -208,7 +212,7 @@ def applicability_of(model: Trained | Sequence[Trained]) -> Dissimilarity:
     Raises:
         OutcropError: the first model is not a run, or the run has no area of applicability.
     """
-    first = _several(model)[0]
+    first = all_opened(model)[0]
     if not isinstance(first, Run):
         raise OutcropError("`dissimilarity`", "needs the run of the model; pass the run")
     return partial(_over_threshold, first.applicability.on(first.model.device))
@@ -298,7 +302,7 @@ def warn_if_dissimilar(model: Trained | Sequence[Trained], job: Job, images: Ima
     fourth of the pixels are outside the area of applicability. Both are estimated from windows of
     48 × 48 pixels: five by five windows in an image, in five slices of a volume.
     """
-    first = _several(model)[0]
+    first = all_opened(model)[0]
     known, bands = model_of(first).trained_on, model_of(first).bands
     has_area = isinstance(first, Run) and has_applicability(first.folder)
     if known is None and not has_area:

@@ -21,6 +21,7 @@ from outcrop.mapping.openmap import map_figure, open_map
 from outcrop.mapping.prepare import (
     Trained,
     Wanted,
+    all_opened,
     check_files,
     first_of,
     job_for,
@@ -143,7 +144,7 @@ def map_scene(
     by a few windows. Finished windows are stored beside the map until it is complete.
 
     Args:
-        model: a trained model or run; or several, whose probabilities are averaged.
+        model: a trained model, a run or its folder; or several, whose probabilities are averaged.
         scene: an open scene, a DataArray, or the name of a raster or product, which is read like
             the scenes of the training patches. Bands are matched by name.
         output: the map: uint8, 0 = nodata, then the classes from 1, with colours and names. Each
@@ -185,6 +186,7 @@ def map_scene(
     for name, number, least in (("window", window, 1), ("sieve", sieve, 0)):
         if number < least:
             raise OutcropError(f"`{name}`", f"must be {least} or more, not {number}")
+    model = all_opened(model)
     first = first_of(model)
     if not isinstance(scene, Scene):
         source = scene

@@ -21,6 +21,7 @@ from outcrop.mapping.layers import LAYERS, Layer
 from outcrop.mapping.prepare import (
     Trained,
     Wanted,
+    all_opened,
     check_files,
     first_of,
     job_for,
@@ -60,7 +61,7 @@ def map_volume(
     sample are stored on disk.
 
     Args:
-        model: a model or run trained on patches of slices; or several.
+        model: a model, a run or its folder, trained on patches of slices; or several.
         volume: an open volume, or an argument of `open_volume`.
         axis: axis across the slices, from 0, as for `cut_volume`; if None, that of the training
             patches.
@@ -77,6 +78,7 @@ def map_volume(
     """
     tta = with_old_name(tta, turns)
     volume = volume if isinstance(volume, Volume) else open_volume(volume)
+    model = all_opened(model)
     axis = _axis_of(first_of(model), volume) if axis is None else axis
     files = layer_files(
         output, confidence=confidence, entropy=entropy, second=second, dissimilarity=dissimilarity

@@ -27,12 +27,17 @@ def from_collection(collection: Collection) -> PatchSet:
     )
 
 
-def open_patches(path: str | Path, learnable: bool = True) -> PatchSet:
+AnyPatches = PatchSet | str | Path
+"""A patch set, or the name of one or of a collection (`open_patches`)."""
+
+
+def open_patches(path: AnyPatches, learnable: bool = True) -> PatchSet:
     """Open a patch set, a collection, or "cifar10", which is downloaded.
 
     For a folder with the name cifar10 use `./cifar10`.
 
     Args:
+        path: name of a file or folder; a patch set that is open is returned as it is.
         learnable: whether the patches are for a classifier (`read_collection`). Otherwise images
             without labels have the class `UNLABELLED`, and images in separate files have the
             column "file".
@@ -40,6 +45,8 @@ def open_patches(path: str | Path, learnable: bool = True) -> PatchSet:
     Raises:
         OutcropError: the path does not exist, cannot be read, or cannot be downloaded.
     """
+    if isinstance(path, PatchSet):
+        return path
     if path == "cifar10":
         return from_collection(cifar10())
     if (Path(path) / "zarr.json").exists():

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.progress import warn
 from outcrop.sources.grids import NEAR, grid_xy, same_crs
+from outcrop.sources.kinds import open_all_scenes
 from outcrop.sources.opening import align_bands
 from outcrop.sources.scene import Scene, SceneReader
 
@@ -83,14 +85,14 @@ class MosaicReader(SceneReader):
         return found
 
 
-def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
+def mosaic_scenes(scenes: Sequence[str | Path | Scene]) -> Scene:
     """Combine scenes on one pixel grid to a scene that covers them all.
 
     Nothing is resampled: the scenes need the same CRS, pixel size and pixel alignment, as tiles of
     one product have. Bands are matched by name. A single scene is returned unchanged.
 
     Args:
-        scenes: open scenes; where they overlap, the first scene has priority.
+        scenes: scenes, opened or by name; where they overlap, the first has priority.
 
     Returns:
         a scene whose pixels are read as float32.
@@ -107,6 +109,10 @@ def mosaic_scenes(scenes: Sequence[Scene]) -> Scene:
     >>> mosaic.height, mosaic.width
     (4, 6)
     """
+    return _mosaic(open_all_scenes(scenes))
+
+
+def _mosaic(scenes: Sequence[Scene]) -> Scene:
     if len(scenes) == 1:
         return scenes[0]
     matched = align_bands(scenes)

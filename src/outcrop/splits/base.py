@@ -12,6 +12,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.patches.collect import without_images
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import Column, PatchSet
 from outcrop.patches.positions import Positions, Source, scene_positions, volume_positions
 from outcrop.progress import warn
@@ -142,10 +143,11 @@ class Splitter(ABC):
         each = (sides_of_fold(masks, fold, test) for fold in range(len(masks)))
         return [self.with_buffer(patches, sides) for sides in each]
 
-    def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
+    def assign(self, patches: AnyPatches, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold is for validation and the others are for training.
 
         Args:
+            patches: patch set, or its name.
             fold: number of the validation fold, from 0. By default the first of the folds with
                 the most classes on both sides; only labels are used for this choice.
             test: whether the next fold becomes a test side.
@@ -153,6 +155,7 @@ class Splitter(ABC):
         Raises:
             OutcropError: there is no such fold; the split does not pass `Split.check`.
         """
+        patches = open_patches(patches)
         check_any(patches, type(self).__name__)
         masks, groups = self.masks_and_groups(patches)
         if fold is not None and not 0 <= fold < len(masks):
@@ -168,7 +171,7 @@ class Splitter(ABC):
         split.check(patches, classes=least_classes(patches))
         return split
 
-    def assign_all(self, patches: PatchSet) -> Folds:
+    def assign_all(self, patches: AnyPatches) -> Folds:
         """Split for cross-validation: every patch is held out in one fold.
 
         If several folds share a labelled polygon, the fold with most of it holds it out.
@@ -176,7 +179,7 @@ class Splitter(ABC):
         Raises:
             OutcropError: there is only one fold; a fold does not pass `Split.check`.
         """
-        name = type(self).__name__
+        patches, name = open_patches(patches), type(self).__name__
         check_any(patches, name)
         masks, groups = self.masks_and_groups(patches)
         masks = [mask for mask in masks if mask.any()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from outcrop.errors import OutcropError
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.progress import warn
 from outcrop.splits.base import Splitter, positions_of
 from outcrop.splits.folds import Folds
@@ -27,10 +27,10 @@ By = Literal["blocks", "matching", "zones", "slabs", "scenes", "column", "random
 
 
 def block_split(
-    patches: PatchSet, block: float | None, buffer: float | None, folds: int, seed: int
+    patches: AnyPatches, block: float | None, buffer: float | None, folds: int, seed: int
 ) -> BlockSplit:
     """A `BlockSplit`; block and buffer default to `suggest_block` and `suggest_buffer`."""
-    positions = positions_of(patches, "BlockSplit")
+    positions = positions_of(open_patches(patches), "BlockSplit")
     return BlockSplit(
         block=suggest_block(positions, folds) if block is None else block,
         buffer=suggest_buffer(positions) if buffer is None else buffer,
@@ -40,7 +40,7 @@ def block_split(
 
 
 def default_folds(
-    patches: PatchSet,
+    patches: AnyPatches,
     folds: int = 5,
     block: float | None = None,
     buffer: float | None = None,
@@ -52,6 +52,7 @@ def default_folds(
     none, the folds are random, and a note is printed.
 
     Args:
+        patches: patch set, or its name.
         folds: number of folds; 1 holds out one fold of five.
         block, buffer: as in `block_split`.
         seed: random seed for assigning blocks to folds.
@@ -61,7 +62,7 @@ def default_folds(
     """
     if folds < 1:
         raise OutcropError("`folds`", f"must be at least 1, not {folds}")
-    several = folds if folds > 1 else 5
+    patches, several = open_patches(patches), folds if folds > 1 else 5
     if patches.positions is not None:
         splitter: Splitter = block_split(patches, block, buffer, several, seed)
     else:
@@ -80,7 +81,7 @@ def default_folds(
 
 
 def make_splitter(
-    patches: PatchSet,
+    patches: AnyPatches,
     by: By,
     *,
     block: float | None = None,
@@ -104,6 +105,7 @@ def make_splitter(
     Raises:
         OutcropError: an option that the kind of split needs is missing or malformed.
     """
+    patches = open_patches(patches)
     if by == "random":
         return RandomSplit(n_splits=folds, random_state=seed)
     if by == "blocks":
@@ -146,12 +148,13 @@ def _slices(words: str) -> tuple[int, int, int]:
     return axis, first, last
 
 
-def delivered_split(patches: PatchSet) -> Split:
+def delivered_split(patches: AnyPatches) -> Split:
     """The split that a collection was published with; its test side is for validation.
 
     Raises:
         OutcropError: it was published without one.
     """
+    patches = open_patches(patches)
     if "side" not in patches.columns:
         raise OutcropError(
             "`split`",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from outcrop.errors import OutcropError
-from outcrop.patches.patchset import PatchSet
-from outcrop.splits.folds import Folds
-from outcrop.splits.split import BUFFER, TRAIN, VALIDATION, Split
+from outcrop.patches.collection import AnyPatches, open_patches
+from outcrop.splits.folds import AnyFolds, Folds, read_folds
+from outcrop.splits.split import BUFFER, TRAIN, VALIDATION, AnySplit, Split, read_split
 
 
-def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
+def random_counterpart(patches: AnyPatches, split: AnySplit, seed: int = 0) -> Split:
     """A stratified random split of the patches that a spatial split uses.
 
     It leaves out the buffer of the spatial split and has as many training and validation patches.
@@ -25,6 +25,7 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
     """
     from sklearn.model_selection import train_test_split
 
+    patches, split = open_patches(patches), read_split(split)
     used = np.concatenate([split.train, split.validation])
     labels = patches.labels[used]
     # A class with one patch cannot be on both sides. It is stratified with the largest class.
@@ -44,7 +45,7 @@ def random_counterpart(patches: PatchSet, split: Split, seed: int = 0) -> Split:
 
 
 def random_counterparts(
-    patches: PatchSet, split: Split, parts: int, seed: int = 0
+    patches: AnyPatches, split: AnySplit, parts: int, seed: int = 0
 ) -> tuple[Split, ...]:
     """Random splits that hold out, in turn, the validation patches of a spatial split.
 
@@ -60,6 +61,7 @@ def random_counterparts(
     Raises:
         OutcropError: a side has fewer patches than there are classes.
     """
+    patches, split = open_patches(patches), read_split(split)
     random_counterpart(patches, split, seed)
     rng = np.random.default_rng(seed)
     validation, labels = split.validation, patches.labels
@@ -73,7 +75,7 @@ def random_counterparts(
     return tuple(made)
 
 
-def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
+def random_folds(patches: AnyPatches, folds: AnyFolds, seed: int = 0) -> Folds:
     """Random folds to compare spatial folds with.
 
     As `random_counterpart`, for every fold: each random fold holds out as many patches and trains
@@ -87,6 +89,7 @@ def random_folds(patches: PatchSet, folds: Folds, seed: int = 0) -> Folds:
     Raises:
         OutcropError: as `random_counterpart`, for one fold.
     """
+    patches, folds = open_patches(patches), read_folds(folds)
     if len(folds) == 1:
         return Folds((random_counterpart(patches, folds.splits[0], seed),))
     rng = np.random.default_rng(seed)

@@ -12,12 +12,14 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, read_json, write_json
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import (
     FOLDS_FORMAT,
     FORMAT,
     TRAIN,
     VALIDATION,
+    AnySplit,
     Split,
     least_classes,
     letters,
@@ -203,15 +205,22 @@ def untrained_classes(sides: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.setdiff1d(labels[sides == VALIDATION], labels[sides == TRAIN])
 
 
-def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
+AnyFolds = Folds | AnySplit
+"""Folds or a split, or the name of their file."""
+
+
+def read_folds(path: AnyFolds, patches: AnyPatches | None = None) -> Folds:
     """Read folds from JSON; a split is read as one fold.
 
     Args:
+        path: name of the file; folds are returned as they are.
         patches: patch set that the folds must fit (`Folds.check`).
 
     Raises:
         OutcropError: the file is missing, is neither, or does not fit the patches.
     """
+    if isinstance(path, Folds | Split):
+        return path if isinstance(path, Folds) else Folds((path,))
     content = read_json(path, "split", "splits")
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return Folds((read_split(path, patches),))
@@ -228,5 +237,5 @@ def read_folds(path: str | Path, patches: PatchSet | None = None) -> Folds:
         if len(folds) < 2 or (held != 1).any():
             raise ValueError("some patches are not held out in one fold")
     if patches is not None:
-        folds.check(patches, path)
+        folds.check(open_patches(patches), path)
     return folds

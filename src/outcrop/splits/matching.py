@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 
 from outcrop.errors import OutcropError
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.base import (
     SpatialSplit,
@@ -95,12 +96,13 @@ class MatchingSplit(SpatialSplit):
         matching = self.match(patches)
         return masks_of(matching.fold, self.n_splits), matching.group
 
-    def match(self, patches: PatchSet) -> Matching:
+    def match(self, patches: AnyPatches) -> Matching:
         """Find the folds with the smallest W of all folds together.
 
         Raises:
             OutcropError: the patches have no positions; there are fewer polygons than folds.
         """
+        patches = open_patches(patches)
         layout = self._layout(patches)
         found: dict[int, float] = {}
         best = None
@@ -114,7 +116,7 @@ class MatchingSplit(SpatialSplit):
         assert best is not None
         return best
 
-    def assign(self, patches: PatchSet, fold: int | None = None, test: bool = False) -> Split:
+    def assign(self, patches: AnyPatches, fold: int | None = None, test: bool = False) -> Split:
         """Split once: one fold is for validation and the others are for training.
 
         Without `fold`, a single fold is matched (see the class). Folds with more classes on the
@@ -130,6 +132,7 @@ class MatchingSplit(SpatialSplit):
             OutcropError: as `match`; there is no such fold; the split does not pass
                 `Split.check`.
         """
+        patches = open_patches(patches)
         check_any(patches, "MatchingSplit")
         check_test(self.n_splits, test)
         if fold is not None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import decoding, read_json, write_json
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.typed import typed
 
@@ -192,16 +193,23 @@ def least_classes(patches: PatchSet) -> int:
     return min(2, int(np.count_nonzero(patches.counts)))
 
 
-def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
+AnySplit = Split | str | Path
+"""A split, or the name of its file."""
+
+
+def read_split(path: AnySplit, patches: AnyPatches | None = None) -> Split:
     """Read a split from its JSON file.
 
     Args:
+        path: name of the file; a split is returned as it is.
         patches: patch set that the split must fit (`Split.check`).
 
     Raises:
         OutcropError: the file is missing, is not a split, or does not fit the patches; patches are
             given and the file was written by a version with other fingerprints.
     """
+    if isinstance(path, Split):
+        return path
     content = read_json(path, "split", "splits")
     with decoding(path, "a split", "make one with `outcrop.splits`"):
         if content["format"] == FOLDS_FORMAT:
@@ -220,5 +228,6 @@ def read_split(path: str | Path, patches: PatchSet | None = None) -> Split:
                 "was made by another version of outcrop, whose fingerprints of patch sets differ; "
                 "make a new one with `outcrop.splits`",
             )
+        patches = open_patches(patches)
         split.check(patches, path, classes=least_classes(patches))
     return split

@@ -25,11 +25,12 @@ from outcrop.models.architectures import (
     network_of,
 )
 from outcrop.models.baselines import Baseline, baseline_of
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import silence, tell
-from outcrop.splits.folds import Folds
-from outcrop.splits.split import BUFFER, TRAIN, Split
+from outcrop.splits.folds import AnyFolds, Folds, read_folds
+from outcrop.splits.split import BUFFER, TRAIN, AnySplit, Split, read_split
 from outcrop.training.augment import label_of, settled
 from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
@@ -66,8 +67,8 @@ _NARROWEST = 0.01  # lower limit of the deviation of a feature, relative to the 
 
 
 def train(
-    patches: PatchSet,
-    split: Split,
+    patches: AnyPatches,
+    split: AnySplit,
     folder: str | Path,
     network: Network | Factory | nn.Module | Baseline | ClassifierMixin | None = None,
     recipe: Recipe | None = None,
@@ -78,7 +79,7 @@ def train(
     held_out: Predictions | None = None,
     start_from: str | Path | None = None,
     tuning: Tuning | None = None,
-    folds: Folds | None = None,
+    folds: AnyFolds | None = None,
     sample_weight: np.ndarray | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
@@ -99,9 +100,10 @@ def train(
     signal, or an error in another process, processes exit without a message.
 
     Args:
-        patches: patches; images of more than 2 GiB stay on disk and are read batch by batch.
-        split: split of these patches. The validation side may be empty, for a final training on
-            all labelled patches; such a run has no scores.
+        patches: patch set, or its name; images of more than 2 GiB stay on disk and are read batch
+            by batch.
+        split: split of these patches, or the name of its file. The validation side may be empty,
+            for a final training on all labelled patches; such a run has no scores.
         folder: output folder: configuration, split, the two newest checkpoints, metrics,
             TensorBoard events, predictions of the validation side, area of applicability, model.
         network: description of a network; or a function from the numbers of bands and classes to a
@@ -143,6 +145,8 @@ def train(
             infinite; memory or disk is full.
         KeyboardInterrupt, Stopped: Ctrl-C or SIGTERM; the run can be resumed.
     """
+    patches, split = open_patches(patches), read_split(split)
+    folds = None if folds is None else read_folds(folds)
     if sample_weight is not None and tuning is not None and tuning.tries:
         raise OutcropError("sample_weight", "tuning takes none; leave tuning out")
     if isinstance(network, Baseline | ClassifierMixin):

@@ -24,7 +24,7 @@ from outcrop.training.classical import ClassicalModel
 from outcrop.training.classical_module import ClassicalModule
 from outcrop.training.classifier import Classifier, mean_logits, views
 from outcrop.training.model import Model
-from outcrop.training.run import Run, model_of
+from outcrop.training.run import Trained, model_of
 
 _TOLERANCE = 1e-4
 _USUAL = 8  # probes without gaps
@@ -32,7 +32,7 @@ _BATCH = {"images": {0: torch.export.Dim("batch")}}
 
 
 def export(
-    model: Model | Run,
+    model: Trained,
     path: str | Path,
     format: Literal["onnx", "torch-export"] | None = None,
     overwrite: bool = False,
@@ -56,7 +56,7 @@ def export(
     1e-4, relative to logits larger than 1.
 
     Args:
-        model: network, classical model, or run.
+        model: network, classical model, run, or folder of a run.
         path: output file.
         format: "onnx", or "torch-export" for `torch.export.load`. None: by the ending of the file,
             .onnx or .pt2.

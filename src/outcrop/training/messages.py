@@ -38,7 +38,7 @@ def log_training(
     cost = cost_of(network, len(patches.bands), patches.size, len(patches.classes))
     facts = [
         f"{short(cost.parameters)} parameters",
-        f"{short(cost.multiply_adds)} multiply-adds a picture",
+        f"{short(cost.multiply_adds)} multiply-adds per image",
     ]
     if cost.expected_saving:
         facts.append(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -240,17 +240,28 @@ def write_results(
     replace(model, temperature=temperature).save(folder)
 
 
-def model_of(model: Model | Run) -> Model:
+Trained: TypeAlias = Model | Run | str | Path
+"""A model, a run, or the folder of a run."""
+
+
+def opened(trained: Trained) -> Model | Run:
+    """The model or run as it is, or the run in a folder."""
+    return read_run(trained) if isinstance(trained, str | Path) else trained
+
+
+def model_of(model: Trained) -> Model:
     """The model, or the model of a run."""
+    model = opened(model)
     return model.model if isinstance(model, Run) else model
 
 
-def network_of(model: Model | Run) -> Classifier:
+def network_of(model: Trained) -> Classifier:
     """The network, or the network of a run.
 
     Raises:
         OutcropError: it is a classical model.
     """
+    model = opened(model)
     found = model_of(model)
     if not isinstance(found, Classifier):
         where = model.folder if isinstance(model, Run) else "model"

@@ -16,6 +16,7 @@ from outcrop.metrics.pairwise import pairwise_tests
 from outcrop.metrics.scores import score
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import BUFFER, SIDES, VALIDATION, Folds, Split
+from outcrop.splits.folds import read_folds
 from outcrop.training.run import Predictions, Run
 from outcrop.workflow.comparison import Comparison, Row
 
@@ -88,9 +89,9 @@ def compare_candidates(
         split: one fold or several.
         random: the random folds, if there are predictions under them.
     """
-    folds = as_folds(split)
+    folds = read_folds(split)
     judged = folds.scored(patches.labels)
-    at_random = None if random is None else as_folds(random)
+    at_random = None if random is None else read_folds(random)
     ranked = sorted(
         (_row(one, patches, folds, at_random) for one in candidates),
         key=lambda row: -np.nan_to_num(row.scores.balanced.value),
@@ -115,11 +116,6 @@ def compare_candidates(
     )
 
 
-def as_folds(split: Split | Folds) -> Folds:
-    """Several folds as they are, a split as a single fold."""
-    return split if isinstance(split, Folds) else Folds((split,))
-
-
 def write_predictions(
     path: Path, candidates: Sequence[Candidate], patches: PatchSet, split: Split | Folds
 ) -> None:
@@ -129,7 +125,7 @@ def write_predictions(
     under each title the predicted classes, `seeds × N`; and under "TITLE: probabilities" the
     probabilities of the first seed, float32, `N × classes`, not calibrated.
     """
-    folds = as_folds(split)
+    folds = read_folds(split)
     index = folds.index
     arrays = {
         "index": index,

@@ -18,10 +18,11 @@ from outcrop.files import check_new, sweep
 from outcrop.models.architectures import Factory, Network, network_of
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
 from outcrop.models.features import FEATURES
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.reopen import AnySource
 from outcrop.progress import tell
-from outcrop.splits import Folds, Split, random_folds, read_folds
+from outcrop.splits import Folds, random_folds, read_folds
+from outcrop.splits.folds import AnyFolds
 from outcrop.training.device import pick_device
 from outcrop.training.engine import default_network
 from outcrop.training.fit import features_of
@@ -30,7 +31,6 @@ from outcrop.training.recipe import Recipe, Tuning
 from outcrop.workflow.candidates import (
     Answer,
     Candidate,
-    as_folds,
     compare_candidates,
     write_predictions,
 )
@@ -42,8 +42,8 @@ FOLDS, SPLIT = "folds.json", "split.json"
 
 
 def compare(
-    patches: PatchSet,
-    split: Split | Folds,
+    patches: AnyPatches,
+    split: AnyFolds,
     folder: str | Path,
     network: Network | Factory | nn.Module | None = None,
     recipe: Recipe = Recipe(),
@@ -76,8 +76,8 @@ def compare(
     stricter.
 
     Args:
-        patches: the patch set.
-        split: one fold or several.
+        patches: patch set, or its name.
+        split: one fold or several, or the name of their file.
         folder: output folder. It gets `comparison.json`, the predictions, the folds, and the runs
             `network` and `network-random` of the first seed, `network-K` and `network-random-K` of
             every other seed K; with a trained encoder also `encoder`, `encoder-random` and so on;
@@ -111,7 +111,7 @@ def compare(
             false, or was made with other seeds, folds or settings; the encoder does not work with
             these patches; a worker was killed.
     """
-    folder, folds = Path(folder).resolve(), as_folds(split)
+    patches, folds, folder = open_patches(patches), read_folds(split), Path(folder).resolve()
     folds.check(patches, "`split`")
     described = None if network is None else network_of(network)
     if only_classical:

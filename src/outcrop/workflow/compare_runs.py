@@ -13,8 +13,10 @@ import numpy as np
 
 from outcrop.errors import OutcropError
 from outcrop.files import check_new, new_folder
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits import Split, read_split
+from outcrop.splits.split import AnySplit
 from outcrop.training.run import read_run
 from outcrop.workflow.candidates import (
     Answer,
@@ -27,7 +29,7 @@ from outcrop.workflow.comparison import Comparison, write_comparison
 
 
 def compare_runs(
-    patches: PatchSet, split: Split, runs: Sequence[str | Path], folder: str | Path
+    patches: AnyPatches, split: AnySplit, runs: Sequence[str | Path], folder: str | Path
 ) -> Comparison:
     """Compare several finished runs on the validation patches.
 
@@ -35,8 +37,8 @@ def compare_runs(
     and also after the folder of its first run if names would be equal otherwise.
 
     Args:
-        patches: the patch set.
-        split: the split of all runs.
+        patches: patch set, or its name.
+        split: split of all runs, or the name of its file.
         runs: folders made by `outcrop train` on these patches and this split.
         folder: output folder for `comparison.json` and the predictions; it refers to the runs.
 
@@ -45,7 +47,7 @@ def compare_runs(
             or has other classes, patches or another split; all runs are of one model; `folder`
             exists.
     """
-    folder = Path(folder)
+    folder, patches, split = Path(folder), open_patches(patches), read_split(split)
     split.check(patches)
     check_new(folder, instead="")
     models: dict[str, list[_Finished]] = {}

@@ -10,6 +10,7 @@ from outcrop.errors import OutcropError
 from outcrop.metrics.applicability import Applicability, AreaOfApplicability, judge_applicability
 from outcrop.metrics.calibration import Reliability, reliability
 from outcrop.metrics.scores import Scores, score
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.patchset import PatchSet
 from outcrop.progress import track, warn
 from outcrop.sources.bands import listed, match_or_raise
@@ -17,7 +18,7 @@ from outcrop.splits.base import spatial_groups
 from outcrop.training.applicability import has_applicability
 from outcrop.training.model import Model
 from outcrop.training.origin import axes_of, far_words, flips_of, some_pixels
-from outcrop.training.run import Run, model_of
+from outcrop.training.run import Run, Trained, model_of, opened
 
 _BATCH = 2048
 _REMEDY = "cut patches with the bands that it was trained on, or name them with `band_names`"
@@ -39,7 +40,7 @@ class Evaluation:
     applicability: Applicability | None
 
 
-def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
+def evaluate(trained: Trained, patches: AnyPatches) -> Evaluation:
     """Evaluate a model on all patches of a set.
 
     Classes and bands are matched by name. Intervals are from spatial groups: labelled polygons, or
@@ -49,6 +50,7 @@ def evaluate(trained: Model | Run, patches: PatchSet) -> Evaluation:
         OutcropError: the set has a class that the model does not have, or other bands; the area of
             applicability of the run is damaged.
     """
+    trained, patches = opened(trained), open_patches(patches)
     model = model_of(trained)
     area = None
     if isinstance(trained, Run) and has_applicability(trained.folder):

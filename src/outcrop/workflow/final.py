@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import Network, network_of_json
 from outcrop.models.baselines import BASELINES, Baseline, baseline_of
-from outcrop.patches.patchset import PatchSet
+from outcrop.patches.collection import AnyPatches, open_patches
 from outcrop.patches.reopen import AnySource
 from outcrop.splits.split import TRAIN, Split
 from outcrop.training.engine import train
@@ -28,7 +28,7 @@ NETWORK = "patch"
 
 
 def fit_to_all(
-    patches: PatchSet,
+    patches: AnyPatches,
     compared: str | Path,
     folder: str | Path,
     model: str | Baseline | ClassifierMixin | None = None,
@@ -41,7 +41,7 @@ def fit_to_all(
     calibrated with the held-out patches of the comparison, and its score is that of the comparison.
 
     Args:
-        patches: the patch set that was compared.
+        patches: the patch set that was compared, or its name.
         compared: folder of a finished comparison (`outcrop.compare`).
         folder: folder of the new run.
         model: the model: a title of the comparison such as "SVM, centre pixel", or "network"; case,
@@ -58,6 +58,7 @@ def fit_to_all(
             the model uses features of an encoder, and cannot be fitted again; `folder` exists and
             `resume` is false, or has another run.
     """
+    patches = open_patches(patches)
     compared, comparison = Path(compared), read_comparison(compared)
     if model is None or isinstance(model, str):
         wanted, classical = model, BASELINES
