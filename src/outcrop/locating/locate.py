@@ -46,7 +46,8 @@ def locate(
 ) -> Located:
     """Search for the origin of patches, whatever their brightness and contrast.
 
-    Every window of every slice is compared by a signature, which gives candidate places. These are
+    Exact copies are found first, by the signs of their finest detail. For other patches, every
+    window of every slice is compared by a signature, which gives candidate places. These are
     refined locally: normalised cross-correlation at full resolution (Lewis 1995, eq. 2) of the
     patches and of their negatives. A patch is found if it fits one place clearly better than all
     others, or if patches of another source would hardly fit as well according to the null
