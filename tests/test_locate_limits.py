@@ -146,7 +146,7 @@ def test_every_window_is_compared_if_that_takes_minutes_at_most(
     (fit,) = compare([Template.of(image)], [image])
     certain = Peak(fit, -1, np.inf, True, False, (0, 0, 0, 0, 0))
     monkeypatch.setattr(find_module, "_search", search)
-    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    monkeypatch.setattr(find_module, "codes_for", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     monkeypatch.setattr(find_module, "along", lambda *_: [])
     images = np.zeros((8, 1, 8, 8), np.float32)
@@ -167,7 +167,7 @@ def test_a_patch_that_fits_well_is_not_searched_further(monkeypatch, score, goes
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
-    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    monkeypatch.setattr(find_module, "codes_for", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((1, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     # The coarse pass, a fine pass, and one over every slice if the fine pass found nothing.
@@ -197,7 +197,7 @@ def test_the_coarse_pass_is_repeated_for_many_inexact_patches(monkeypatch, n, co
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", -1)
     monkeypatch.setattr(find_module, "_UNSETTLED", -1)
     monkeypatch.setattr(find_module, "_search", search)
-    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    monkeypatch.setattr(find_module, "codes_for", lambda *_: [])
     monkeypatch.setattr(find_module, "climb", lambda *_: [])
     find(Patches(np.zeros((n, 1, 8, 8), np.float32), None, ("none",)), [], Threads(1))
     assert seen == passes

@@ -274,7 +274,7 @@ def test_copies_of_layers_that_differ_by_noise_alone_are_found_by_their_signs(mo
     found = locate_patches(change(images), "cube.npy", axis=0)
     assert np.stack([found.index, found.row, found.column], 1).tolist() == at.tolist()
     assert not found.ambiguous.any()
-    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    monkeypatch.setattr(find_module, "codes_for", lambda *_: [])
     assert locate_patches(change(images), "cube.npy", axis=0).ambiguous.any()
 
 
@@ -346,14 +346,15 @@ def test_windows_with_half_of_the_signs_are_candidates(monkeypatch, equal, slice
     np.save("cube.npy", cube)
     monkeypatch.setattr(copies, "_EQUAL", equal)
     planes, every = Planes(open_volume("cube.npy"), 0), Patches(patch[None, None], None, ("none",))
-    anchors = copies.find_anchors(every, [planes], Serial())
+    codes = copies.codes_for(every, [planes])[0]
+    anchors = copies.find_anchors(every, codes, Serial())
     slab = Slab(0, 3, 0, 0, 60, 80)
     found = copies.scan_copies(enumerate(cube[:, None]), slab, 0, anchors, (40, 40), 4, (0, 0, 0))
     assert found.index[np.isfinite(found.score)].tolist() == slices
 
 
 def test_the_true_places_are_among_the_candidates(monkeypatch):
-    monkeypatch.setattr(find_module, "_copies", lambda *_: [])
+    monkeypatch.setattr(find_module, "codes_for", lambda *_: [])
     monkeypatch.setattr(find_module, "_EXHAUSTIVE", 0)
     monkeypatch.setattr(find_module, "_UNSETTLED", 0)
     seen, own = [], find_module._own_scores

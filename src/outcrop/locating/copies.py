@@ -40,7 +40,7 @@ _COMMON = 2
 # Share of equal signs, from -1 to 1: about 0 for unrelated windows, nearly 1 for copies.
 _EQUAL = 0.5
 _SAMPLE = 64
-# Share of the eight anchors that patches have in the mean, from which the source is looked through.
+# Share of the eight anchors that patches have in the mean, from which a lag is used.
 _WORTHWHILE = 0.05
 # Remainders of codes, a power of two: a table of 4 MB, of which 64,000 codes fill 1.5 %.
 _TABLE = 1 << 22
@@ -50,7 +50,7 @@ _SPREAD = np.uint32(2654435769)
 
 
 @dataclass(frozen=True, eq=False)
-class _Kind:
+class Codes:
     """What is common to the codes of patches and source.
 
     Attributes:
@@ -100,26 +100,30 @@ class Anchors:
     table: np.ndarray
 
 
-def find_anchors(patches: Patches, planes: Sequence[Planes], executor: Executor) -> Anchors | None:
-    """The anchors of patches, at the lag that gives most of them; None if these are few."""
+def codes_for(patches: Patches, planes: Sequence[Planes]) -> list[Codes]:
+    """The codes of each lag that describe the patches, those with most anchors first."""
     some = np.arange(0, len(patches), -(-len(patches) // _SAMPLE))
     # The band with most grey values.
     images = patches.images[some]
     band = int(np.argmax([len(np.unique(images[:, k])) for k in range(images.shape[1])]))
-    options = []
+    found = []
     for lag in _LAGS:
         if (_COLUMNS + 1) * lag <= min(patches.size) // 2:
-            kind = _Kind(lag, band, _some_codes(planes, patches.size, band, lag))
-            options.append((_describe((patches, kind), (0, some)).anchor.mean(), kind))
-    share, kind = max(options, key=lambda option: option[0], default=(0, _Kind(1, 0, some)))
-    if share < _WORTHWHILE:
-        return None
+            codes = Codes(lag, band, _some_codes(planes, patches.size, band, lag))
+            share = float(_describe((patches, codes), (0, some)).anchor.mean())
+            if share >= _WORTHWHILE:
+                found.append((-share, lag, codes))
+    return [codes for _, _, codes in sorted(found, key=lambda one: one[:2])]
+
+
+def find_anchors(patches: Patches, codes: Codes, executor: Executor) -> Anchors:
+    """The anchors of patches."""
     tasks = [
         (flip, np.arange(len(patches))[few])
         for flip in range(len(patches.flips))
         for few in batches(len(patches), patches.images[0, 0].size)
     ]
-    parts = list(executor.each(_describe, (patches, kind), tasks, "describing"))
+    parts = list(executor.each(_describe, (patches, codes), tasks, "describing"))
     shape = len(patches.flips), len(patches), _ANCHORS
     code, row, column, anchor = (
         np.concatenate([getattr(part, name) for part in parts]).reshape(shape)
@@ -131,7 +135,9 @@ def find_anchors(patches: Patches, planes: Sequence[Planes], executor: Executor)
     order = np.argsort(known, kind="stable")
     table = np.zeros(_TABLE, bool)
     table[_remainders(known)] = True
-    return Anchors(kind.lag, band, code, row, column, anchor, known[order], entry[order], table)
+    return Anchors(
+        codes.lag, codes.band, code, row, column, anchor, known[order], entry[order], table
+    )
 
 
 def scan_copies(
@@ -196,11 +202,11 @@ def _windows(
     return np.unravel_index(np.unique(np.ravel_multi_index(places, limits)), limits)
 
 
-def _describe(shared: tuple[Patches, _Kind], task: tuple[int, np.ndarray]) -> _Described:
+def _describe(shared: tuple[Patches, Codes], task: tuple[int, np.ndarray]) -> _Described:
     """Codes of some patches in one flip, at the pixels whose differences are the most steps."""
-    (patches, kind), (flip, which) = shared, task
-    name, lag = patches.flips[flip], kind.lag
-    images = unflip(patches.images[which, kind.band], name).astype(np.float32)
+    (patches, codes), (flip, which) = shared, task
+    name, lag = patches.flips[flip], codes.lag
+    images = unflip(patches.images[which, codes.band], name).astype(np.float32)
     known = np.ones(images.shape, bool)
     if patches.missing is not None:
         known = ~unflip(patches.missing[which], name)
@@ -220,7 +226,7 @@ def _describe(shared: tuple[Patches, _Kind], task: tuple[int, np.ndarray]) -> _D
     every = np.arange(len(which))[:, None]
     row, column = np.divmod(at, steps.shape[2])
     code, steps = _codes(images, lag)[every, row, column], steps[every, row, column]
-    often = np.searchsorted(kind.frequent, code, "right") - np.searchsorted(kind.frequent, code)
+    often = np.searchsorted(codes.frequent, code, "right") - np.searchsorted(codes.frequent, code)
     steps[often > _COMMON] = 0
     best = np.argsort(-steps, axis=1, kind="stable")[:, :_ANCHORS]
     # The errors of four rounded values have a standard deviation of 0.58 steps, so that the sign of

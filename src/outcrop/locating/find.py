@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from outcrop.executors import Executor
-from outcrop.locating.copies import Anchors, find_anchors, scan_copies
+from outcrop.locating.copies import Anchors, Codes, codes_for, find_anchors, scan_copies
 from outcrop.locating.correlation import standardise, vuong
 from outcrop.locating.planes import Patches, Place, Planes, Slab, in_memory
 from outcrop.locating.refinement import (
@@ -208,11 +208,13 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
     def work(some: list[int]) -> float:
         return _work(len(some), patches, planes)
 
+    def chosen(wanted: list[int]) -> Patches:
+        return patches if len(wanted) == len(patches) else patches.some(wanted)
+
     def add(settings: _Pass, wanted: list[int]) -> None:
         if not wanted:
             return
-        some = patches if len(wanted) == len(patches) else patches.some(wanted)
-        peaks, complete, candidates = _search(settings, some, planes, executor)
+        peaks, complete, candidates = _search(settings, chosen(wanted), planes, executor)
         for patch, peak in peaks:
             found[wanted[patch]].add(peak)
         if not settings.windows:
@@ -228,10 +230,15 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
     wanted = list(every)
     in_full = work(wanted) <= _EXHAUSTIVE
     if not in_full:
-        for patch, peak in _copies(patches, planes, executor):
-            found[patch].add(peak)
-        wanted = inexact()
-        in_full = work(wanted) <= _EXHAUSTIVE / 2
+        for codes in codes_for(patches, planes):
+            several = len(wanted)
+            for patch, peak in _copies(codes, chosen(wanted), planes, executor):
+                found[wanted[patch]].add(peak)
+            wanted = inexact()
+            in_full = work(wanted) <= _EXHAUSTIVE / 2
+            # If most patches are no copies, another lag finds few.
+            if in_full or 2 * len(wanted) > several:
+                break
     if not in_full:
         add(_COARSE, wanted)
         wanted = inexact()
@@ -250,12 +257,10 @@ def find(patches: Patches, planes: Sequence[Planes], executor: Executor) -> list
 
 
 def _copies(
-    patches: Patches, planes: Sequence[Planes], executor: Executor
+    codes: Codes, patches: Patches, planes: Sequence[Planes], executor: Executor
 ) -> list[tuple[int, Peak]]:
     """The peaks of the patches at the places that have the signs of their finest detail."""
-    anchors = find_anchors(patches, planes, executor)
-    if anchors is None:
-        return []
+    anchors = find_anchors(patches, codes, executor)
     reach = (1, 2, 2)
     shared = _Look(planes, anchors, patches.size, _doubled(reach))
     candidates = _joined(_look, shared, patches, _COARSE.most, executor)
