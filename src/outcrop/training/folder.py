@@ -186,27 +186,20 @@ def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
     return config
 
 
-def read_description(folder: Path) -> Any:
-    """The content of `model.json` in the folder of a model.
+def read_description(folder: Path, *wanted: Kind) -> tuple[Kind, dict[str, Any]]:
+    """Kind and content of `model.json` of a model of a `wanted` kind; the error names the first.
 
     Raises:
-        OutcropError: there is no such folder or file, or it is not JSON.
+        OutcropError: there is no such folder or file, it is not JSON, or a model of another kind.
     """
+    command = wanted[0].command
     if not folder.is_dir():
-        raise OutcropError(folder, "no such model folder; make one with `outcrop.train`")
-    return read_json(folder / "model.json", "model", "train")
-
-
-def kind_of_model(folder: Path, content: Any, *wanted: Kind) -> Kind:
-    """The kind of the model in `model.json`, one of those `wanted`; the error names the first.
-
-    Raises:
-        OutcropError: it is another kind.
-    """
+        raise OutcropError(folder, f"no such model folder; make one with `{command}`")
+    content = read_json(folder / "model.json", "model", command.removeprefix("outcrop."))
     for kind in _KINDS.values():
         if isinstance(content, dict) and content.get("format") == kind.model:
             if kind in wanted:
-                return kind
+                return kind, content
             raise _other(folder, kind, wanted[0])
     raise OutcropError(folder / "model.json", "is not a model of this outcrop; train it anew")
 
