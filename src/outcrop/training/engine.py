@@ -321,7 +321,9 @@ def _train(
         with full_memory_as(recipe.batch, device, advice):
             learner = make_learner(network, recipe, patches, group, first)
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, normalisation, lines, graph, on_epoch)
+            loop = ClassifierLoop(
+                learner, normalisation, training, validation, lines, graph, on_epoch
+            )
             with group.all_or_none():
                 learner.check_parts(len(training))
                 if not going_on and group.first:
@@ -331,8 +333,8 @@ def _train(
             if lines:
                 log_class_balance(recipe.class_balance, patches.labels[split.train], patches)
             log_shifts(recipe.augmentation, patches)
-            loop.fit(training, validation, folder)
-            _, probabilities = loop.evaluate(validation)
+            loop.fit(folder)
+            _, probabilities = loop.evaluate()
     module = learner.kept()
 
     with group.all_or_none():

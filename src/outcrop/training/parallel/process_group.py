@@ -180,7 +180,7 @@ def refuse_several(
 
 @contextmanager
 def open_process_group(
-    machine: Machine, strategy: Callable[[], Strategy]
+    machine: Machine, strategy: Callable[[], Strategy | str]
 ) -> Iterator[ProcessGroup]:
     """The process group of this process.
 
