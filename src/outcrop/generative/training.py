@@ -103,7 +103,8 @@ def train_vaegan(
             recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         remedies = partial(_remedies, recipe, device)
         stack.enter_context(full_memory_as(recipe.batch, device, remedies))
-        config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
+        settings = {"network": asdict(network), "recipe": asdict(recipe)}
+        config = describe(patches, split, PICTURE_MODEL, **settings)
         config |= _checksums(classifier, weights)
         with group.all_or_none():
             if resume and folder.exists():

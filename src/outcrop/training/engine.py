@@ -280,7 +280,8 @@ def _train(
         weighted = {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
     first = None
     with group.all_or_none():
-        config = describe(patches, split, network_json(network), recipe)
+        settings = {"network": network_json(network), "recipe": asdict(recipe)}
+        config = describe(patches, split, CLASSIFIER, **settings)
         if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
             raise OutcropError("`strategy`", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from outcrop.files import new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
 from outcrop.training.recipe import as_now
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _VERSION = 1
 
@@ -55,28 +52,15 @@ def is_finished(folder: Path) -> bool:
     return (folder / "model.json").exists()
 
 
-def describe(
-    patches: PatchSet,
-    split: Split,
-    network: Mapping[str, Any],
-    recipe: DataclassInstance,
-    kind: Kind = CLASSIFIER,
-) -> dict[str, Any]:
-    """The settings and data of a training, as JSON."""
-    return describe_run(patches, split, kind, {"network": dict(network), "recipe": asdict(recipe)})
-
-
-def describe_run(
-    patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of `config.json` of a run, with the entries `made` of this kind of run only."""
+def describe(patches: PatchSet, split: Split, kind: Kind, **settings: Any) -> dict[str, Any]:
+    """The content of `config.json` of a run, as JSON; `settings` are those of this kind of run."""
     import sklearn
     import torch
 
     return {
         "format": kind.format,
         "version": _VERSION,
-        **made,
+        **settings,
         "patches": {
             "fingerprint": patches.fingerprint,
             "number": len(patches),
