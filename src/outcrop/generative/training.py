@@ -29,7 +29,7 @@ from outcrop.splits.split import AnySplit, read_split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
+from outcrop.training.device import exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.messages import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
@@ -97,10 +97,7 @@ def train_vaegan(
     # The learner takes gradients loss by loss and sums them itself, without a wrapper.
     with open_process_group(recipe.machine, lambda: "ddp") as group, ExitStack() as stack:
         device = group.device
-        with group.all_or_none():
-            stack.enter_context(capped_memory(device, recipe.machine.gpu_bytes))
-        if group.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+        recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         remedies = partial(_remedies, recipe, device)
         stack.enter_context(full_memory_as(recipe.batch, device, remedies))
         settings = {"network": asdict(network), "recipe": asdict(recipe)}

@@ -36,7 +36,7 @@ from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop, OnEpoch
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import capped_memory, exact_convolutions
+from outcrop.training.device import exact_convolutions
 from outcrop.training.folder import (
     CLASSIFIER,
     check_same,
@@ -172,11 +172,8 @@ def train(
             patches, split, Path(folder), given, recipe, tuning, resume, sources, start_from
         )
     recipe = suited(recipe, network)
-    with make_process_group(network, recipe) as group, ExitStack() as stack:
-        with group.all_or_none():
-            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
-        if group.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+    with make_process_group(network, recipe) as group:
+        recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
             folds, start_from, tuned, group, weights, on_epoch,
