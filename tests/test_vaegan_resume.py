@@ -3,6 +3,8 @@
 import json
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,24 @@ def interrupt(
             learn(folder, *WAYS[way])
 
 
+@contextmanager
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A block in which a training gets SIGTERM in one of its steps, and ends after it."""
+    original, calls = VaeGanLearner.step, []
+
+    def ask(*arguments: Any) -> None:
+        original(*arguments)
+        calls.append(None)
+        if len(calls) == steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VaeGanLearner, "step", ask)
+        with pytest.raises(Stopped, match="stopped after epoch"):
+            yield
+    assert len(calls) == steps
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("place", "times", "done"),
@@ -93,19 +113,9 @@ def test_sigterm_stops_after_the_step_without_loss(
     way: str,
     steps: int,
 ) -> None:
-    folder, calls, original = tmp_path / "run", [], VaeGanLearner.step
-
-    def ask(*arguments: Any) -> None:
-        original(*arguments)
-        calls.append(None)
-        if len(calls) == steps:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VaeGanLearner, "step", ask)
-        with pytest.raises(Stopped, match="stopped after epoch"):
-            learn(folder, *WAYS[way])
-    assert len(calls) == steps
+    folder = tmp_path / "run"
+    with stopped_after(steps, monkeypatch):
+        learn(folder, *WAYS[way])
     reached = read_checkpoint(folder)
     assert (reached.epoch, reached.step) == divmod(steps, STEPS)
     assert_same_runs(learnt[way], learn(folder, *WAYS[way], resume=True))
@@ -115,29 +125,13 @@ def test_a_vae_with_a_learned_metric_resumes_from_the_checkpoint(
     learnt: dict[str, VaeGanRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = vae_of(learnt["rich"], tmp_path / "whole", average=0.9)
-    original, calls = VaeGanLearner.step, []
-
-    def ask(*arguments: Any) -> None:
-        original(*arguments)
-        calls.append(None)
-        if len(calls) == STEPS + 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VaeGanLearner, "step", ask)
-        with pytest.raises(Stopped):
-            vae_of(learnt["rich"], tmp_path / "parts", average=0.9)
+    with stopped_after(STEPS + 2, monkeypatch):
+        vae_of(learnt["rich"], tmp_path / "parts", average=0.9)
     network, recipe = whole.model.network, replace(TINY_RECIPE, average=0.9)
     other = learn(tmp_path / "other", *WAYS["rich"][:1], replace(WAYS["rich"][1], seed=99))
     with pytest.raises(OutcropError, match=r"similarity\.weights was \w{8}, is \w{8};"):
         learn(tmp_path / "parts", network, recipe, similarity=other, resume=True)
-    again = learn(
-        tmp_path / "parts",
-        whole.model.network,
-        replace(TINY_RECIPE, average=0.9),
-        similarity=learnt["rich"],
-        resume=True,
-    )
+    again = learn(tmp_path / "parts", network, recipe, similarity=learnt["rich"], resume=True)
     assert_same_runs(whole, again)
 
 

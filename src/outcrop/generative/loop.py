@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,12 +24,11 @@ from outcrop.generative.metrics import (
 from outcrop.generative.reconstruction import relative_error
 from outcrop.generative.run import VaeGanModel
 from outcrop.generative.samples import frechet_distance, nearest, sample_precision_recall
-from outcrop.training.batches import Epoch
+from outcrop.training.batches import Epoch, Step
 from outcrop.training.checkpoint import Checkpoint
 from outcrop.training.classifier import Classifier
-from outcrop.training.device import peak_memory
 from outcrop.training.log import Log
-from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
+from outcrop.training.loop import EpochSummary, Loop, Saver
 from outcrop.training.pictures import Pictures
 
 _MOST = 1024
@@ -152,33 +152,31 @@ class VaeGanLoop(Loop):
     learner: VaeGanLearner
 
     def __init__(
-        self, learner: VaeGanLearner, model: VaeGanModel, evaluator: Evaluator, lines: bool
+        self,
+        learner: VaeGanLearner,
+        model: VaeGanModel,
+        evaluator: Evaluator,
+        training: Pictures,
+        lines: bool,
     ) -> None:
-        super().__init__(learner, learner.recipe.epochs, lines)
+        super().__init__(learner, learner.recipe.epochs, training, lines)
         self.recipe, self.model, self.evaluator = learner.recipe, model, evaluator
 
-    def _begin(self, log: Log, training: Pictures) -> None:
+    def _begin(self, log: Log) -> None:
         """Write no graph: TensorBoard shows the graph of one network, not of three."""
 
-    def _epoch(
-        self,
-        begun: Checkpoint,
-        training: Pictures,
-        validation: Pictures,
-        saver: Saver,
-        advance: Advance,
-    ) -> EpochSummary:
+    def _epoch(self, begun: Checkpoint, saver: Saver) -> EpochSummary:
         started = time.perf_counter()
-        learner = self.learner
-        plan = Epoch(begun.epoch, self.recipe, None, training, self.model.scale, learner.parts)
-        tally = self._train(plan, begun, saver, advance)
-        found = means(merge(self.group.all_gather(tally.tensors())), learner.network)
+        learner, scale = self.learner, self.model.scale
+        plan = Epoch(begun.epoch, self.recipe, None, self.training, scale, learner.parts)
+        tally = VaeGanTally.of(self._accumulated(begun), self.group.device)
+        steps = self._steps(plan, begun, tally)
+        found = means(saver.follow(steps, begun, plan, tally), learner.network)
         trained = time.perf_counter()
         with self.group.all_or_none():
             self._check(found, begun.epoch + 1)
             first = self.group.first
             evaluated = self.evaluator.evaluate(self.model) if first else Evaluation()
-        left = (plan.steps - begun.step) / plan.steps
         weight = self.recipe.prior_weight_at(begun.epoch + 1 - 0.5 / plan.steps)
         metrics = VaeGanMetrics(
             epoch=begun.epoch + 1,
@@ -188,9 +186,7 @@ class VaeGanLoop(Loop):
             **asdict(found),
             **asdict(evaluated),
             alarms=alarms(learner.network, self.recipe, found, evaluated, weight),
-            seconds=round(time.perf_counter() - started, 3),
-            images_per_second=round(len(training) * left / (trained - started), 1),
-            peak_memory=peak_memory(self.group.device),
+            **self._costs(begun, plan, started, trained),
         )
 
         def draw(log: Log) -> None:
@@ -201,18 +197,13 @@ class VaeGanLoop(Loop):
 
         return EpochSummary(metrics, metrics.note, _line(metrics, self.epochs), draw)
 
-    def _train(self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance) -> VaeGanTally:
-        """One pass over the training side. Losses are transferred from the device at its end."""
-        kept = begun.below("tally") if self.group.first else {}
-        tally = VaeGanTally.of(kept, self.group.device)
+    def _steps(self, plan: Epoch, begun: Checkpoint, tally: VaeGanTally) -> Iterator[Step]:
+        """Train on the batches of an epoch; gives each step after it is done."""
         self.learner.train()
         for step in plan.walk(begun.step, self.group.rank, self.group.world):
             weight = self.recipe.prior_weight_at(begun.epoch + (step.number + 0.5) / plan.steps)
             self.learner.step(begun.epoch, step, weight, tally.add)
-            advance(1 / plan.steps)
-            if step.number + 1 < plan.steps:
-                saver.between(begun.epoch, step.number + 1, tally)
-        return tally
+            yield step
 
     def _check(self, found: Means, epoch: int) -> None:
         numbers = [number for number in asdict(found).values() if isinstance(number, float)]

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError
-from outcrop.files import decoding, file_hash, read_json, write_json
+from outcrop.files import decoding
 from outcrop.generative.grids import to_rgb
 from outcrop.generative.metrics import VaeGanMetrics
 from outcrop.generative.networks import Networks, build
 from outcrop.generative.settings import VaeGan
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
-from outcrop.training.checkpoint import check_weights, load_weights, write_tensors
+from outcrop.training.checkpoint import load_model, save_model
 from outcrop.training.device import exact_convolutions, pick_device
-from outcrop.training.folder import PICTURE_MODEL, is_finished, kind_of_model, read_config
+from outcrop.training.folder import PICTURE_MODEL, is_finished, read_config, read_description
 from outcrop.training.log import read_lines
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import to_tensor
@@ -134,9 +134,7 @@ class VaeGanModel:
         Raises:
             OutcropError: the folder is missing, or the disk is full.
         """
-        folder = Path(folder)
-        write_tensors(folder / "model.safetensors", self.networks.state_dict())
-        content = {
+        description = {
             "format": PICTURE_MODEL.model,
             "version": _VERSION,
             "network": asdict(self.network),
@@ -144,9 +142,8 @@ class VaeGanModel:
             "scale": asdict(self.scale),
             "size": self.size,
             "dtype": self.dtype,
-            "weights": file_hash(folder / "model.safetensors"),
         }
-        write_json(folder / "model.json", content)
+        save_model(Path(folder), self.networks, description)
 
     def _batches(self, images: np.ndarray) -> Iterator[Tensor]:
         needed = (len(self.bands), self.size, self.size)
@@ -188,8 +185,7 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
             device.
     """
     folder, target = Path(folder), pick_device(device)
-    content = read_json(folder / "model.json", "model", "train_vaegan")
-    kind_of_model(folder, content, PICTURE_MODEL)
+    _, content = read_description(folder, PICTURE_MODEL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it again"):
         if content["version"] != _VERSION:
             raise ValueError("another version")
@@ -201,10 +197,7 @@ def read_vaegan(folder: str | Path, device: str = "auto") -> VaeGanModel:
             raise ValueError("bands and scale differ in number")
         network.check_size((size, size))
         dtype = np.dtype(typed(str, content["dtype"], "dtype")).name
-    check_weights(folder / "model.safetensors", content.get("weights"))
-    with torch.random.fork_rng(devices=[]):
-        networks = build(network, len(bands), size).eval()
-    load_weights(networks, folder / "model.safetensors")
+    networks = load_model(folder, content, lambda: build(network, len(bands), size))
     networks.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return VaeGanModel(network, networks, bands, scale, size, dtype)
 

@@ -215,13 +215,7 @@ class VaeGanRecipe:
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 4, "4 or more"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
-            ("optimiser", self.optimiser in ("rmsprop", "adam"), "rmsprop or adam"),
             ("gamma", self.gamma is None or 0 <= self.gamma < math.inf, "0 or more"),
-            (
-                "decoder_loss",
-                self.decoder_loss in ("minimax", "non-saturating"),
-                "minimax or non-saturating",
-            ),
             ("balance", self.balance == 0 or 0.5 <= self.balance <= 1, "0 (off), or from 0.5 to 1"),
             ("kl_warm_up", 0 <= self.kl_warm_up < math.inf, "0 (off) or more"),
             ("average", 0 <= self.average < 1, "0 (off) to below 1"),

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +29,13 @@ from outcrop.splits.split import AnySplit, read_split
 from outcrop.training.checkpoint import checksum
 from outcrop.training.classifier import Classifier
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import capped_memory, exact_convolutions, pick_precision
+from outcrop.training.device import exact_convolutions, pick_precision
 from outcrop.training.folder import PICTURE_MODEL, check_same, describe, is_finished, start
 from outcrop.training.messages import full_memory_as, smaller_parts
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.process_group import open_process_group
 from outcrop.training.pictures import load_pictures
 from outcrop.training.run import Trained, network_of
-
-if TYPE_CHECKING:
-    from lightning_fabric.strategies.strategy import Strategy
 
 _TAILS = (0.001, 0.999)
 _PIXELS = 1 << 24
@@ -97,15 +94,14 @@ def train_vaegan(
     folder, size = Path(folder), patches.size[0]
     classifier = None if judge is None else judge_for(network_of(judge), patches)
     weights = _similarity(network, similarity, patches)
-    with open_process_group(recipe.machine, _no_wrapping) as group, ExitStack() as stack:
+    # The learner takes gradients loss by loss and sums them itself, without a wrapper.
+    with open_process_group(recipe.machine, lambda: "ddp") as group, ExitStack() as stack:
         device = group.device
-        with group.all_or_none():
-            stack.enter_context(capped_memory(device, recipe.machine.gpu_bytes))
-        if group.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+        recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         remedies = partial(_remedies, recipe, device)
         stack.enter_context(full_memory_as(recipe.batch, device, remedies))
-        config = describe(patches, split, asdict(network), recipe, PICTURE_MODEL)
+        settings = {"network": asdict(network), "recipe": asdict(recipe)}
+        config = describe(patches, split, PICTURE_MODEL, **settings)
         config |= _checksums(classifier, weights)
         with group.all_or_none():
             if resume and folder.exists():
@@ -122,7 +118,6 @@ def train_vaegan(
             scale = learn_scale(patches, split.train, recipe.seed)
             cutter = stack.enter_context(open_cutter(patches, split, recipe.augmentation, sources))
             training = load_pictures(patches, split.train, device, cutter)
-            validation = load_pictures(patches, split.validation, device)
         stack.enter_context(exact_convolutions())
         learner = VaeGanLearner(network, recipe, len(patches.bands), size, group, weights)
         held_out = patches.take(evenly_spaced(split.validation))
@@ -130,13 +125,13 @@ def train_vaegan(
         evaluator = Evaluator(held_out, seen, classifier, recipe.seed)
         dtype = patches.images.dtype.name
         model = VaeGanModel(network, learner.saved, patches.bands, scale, size, dtype)
-        loop = VaeGanLoop(learner, model, evaluator, lines)
+        loop = VaeGanLoop(learner, model, evaluator, training, lines)
         with group.all_or_none():
             learner.check_parts(len(training))
             if not resume and group.first:
                 start(folder, config, split)
         _announce(learner)
-        loop.fit(training, validation, folder)
+        loop.fit(folder)
         with group.all_or_none():
             if group.first:
                 model.save(folder)
@@ -219,13 +214,6 @@ def _remedies(recipe: VaeGanRecipe, device: torch.device) -> str:
     if device.type != "mps" and pick_precision(recipe.machine.precision, device) == "32-true":
         options.append("`precision='bf16-mixed'`")
     return ", or ".join([*options, "fewer `filters`"])
-
-
-def _no_wrapping() -> Strategy:
-    """No wrapper around the networks: the learner sums gradients, which it takes loss by loss."""
-    from lightning_fabric.strategies import DDPStrategy
-
-    return DDPStrategy()
 
 
 def learn_scale(patches: PatchSet, index: np.ndarray, seed: int = 0) -> Normalisation:

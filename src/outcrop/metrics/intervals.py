@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from outcrop.errors import OutcropError
 from outcrop.metrics.significance import effective_groups
+from outcrop.typed import plain
 
 FEW_GROUPS = 5
 DRAWS = 2000
@@ -41,7 +42,8 @@ class Interval:
 
     def to_json(self) -> dict[str, float | None]:
         """Plain data for `outcrop.files.write_json`; NaN becomes None."""
-        return {end: None if np.isnan(x) else x for end, x in vars(self).items()}
+        numbers: dict[str, float | None] = plain(vars(self))
+        return numbers
 
     @classmethod
     def from_json(cls, content: Mapping[str, float | None]) -> Interval:

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from outcrop.metrics.gaps import mean_recall
 from outcrop.metrics.intervals import Interval, check_any, resampled_rows
 from outcrop.metrics.significance import McNemar, effective_groups, holm, mcnemar
+from outcrop.typed import plain
 
 LEVEL = 0.05
 
@@ -32,6 +33,17 @@ class Difference:
     points: Interval
     p: float
     adjusted: float = np.nan
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain data, with the entries of the interval beside the others; NaN becomes None."""
+        return {**self.points.to_json(), "p": plain(self.p), "adjusted": plain(self.adjusted)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, float | None]) -> Difference:
+        """The difference from the result of `to_json`."""
+        number = {name: np.nan if x is None else x for name, x in content.items()}
+        points = Interval(number["value"], number["low"], number["high"])
+        return cls(points, number["p"], number["adjusted"])
 
 
 @dataclass(frozen=True)
@@ -62,13 +74,8 @@ class PairwiseTest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `outcrop.files.write_json`; NaN becomes None."""
-        return {
-            "one": self.one,
-            "other": self.other,
-            "balanced": _difference_to_json(self.balanced),
-            "overall": _difference_to_json(self.overall),
-            "mcnemar": vars(self.mcnemar),
-        }
+        content: dict[str, Any] = plain(vars(self))
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PairwiseTest:
@@ -76,8 +83,8 @@ class PairwiseTest:
         return cls(
             one=content["one"],
             other=content["other"],
-            balanced=_difference_from_json(content["balanced"]),
-            overall=_difference_from_json(content["overall"]),
+            balanced=Difference.from_json(content["balanced"]),
+            overall=Difference.from_json(content["overall"]),
             mcnemar=McNemar(**content["mcnemar"]),
         )
 
@@ -222,14 +229,3 @@ def _difference(one: _Measured, other: _Measured, pieces: int, effective: float)
 def _corrected(tests: Sequence[Test]) -> list[Test]:
     adjusted = holm([one.p for one in tests])
     return [replace(one, adjusted=float(p)) for one, p in zip(tests, adjusted, strict=True)]
-
-
-def _difference_to_json(one: Difference) -> dict[str, float | None]:
-    numbers = {**vars(one.points), "p": one.p, "adjusted": one.adjusted}
-    return {name: None if np.isnan(x) else x for name, x in numbers.items()}
-
-
-def _difference_from_json(content: Mapping[str, float | None]) -> Difference:
-    number = {name: np.nan if x is None else x for name, x in content.items()}
-    points = Interval(number["value"], number["low"], number["high"])
-    return Difference(points, number["p"], number["adjusted"])

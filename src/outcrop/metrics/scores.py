@@ -22,6 +22,7 @@ from outcrop.metrics.intervals import (
     support_where,
     supports,
 )
+from outcrop.typed import plain
 
 if TYPE_CHECKING:
     import pandas
@@ -56,16 +57,8 @@ class Scores(Tabular):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `outcrop.files.write_json`."""
-        return {
-            "classes": list(self.classes),
-            "confusion": self.confusion.tolist(),
-            "precision": [one.to_json() for one in self.precision],
-            "recall": [one.to_json() for one in self.recall],
-            "f1": [one.to_json() for one in self.f1],
-            "overall": self.overall.to_json(),
-            "balanced": self.balanced.to_json(),
-            "groups": self.groups,
-        }
+        content: dict[str, Any] = plain(vars(self))
+        return content
 
     def __repr__(self) -> str:
         return (

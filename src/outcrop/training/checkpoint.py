@@ -1,12 +1,12 @@
-"""Checkpoints of a training: the newest and the one before, as safetensors files."""
+"""Checkpoints of a training and weights of models, as safetensors files."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -14,11 +14,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from outcrop.errors import OutcropError
-from outcrop.files import decoding, file_hash, new_file
+from outcrop.files import decoding, file_hash, new_file, write_json
 from outcrop.progress import warn
 
 _FORMAT = "outcrop checkpoint"
 _NEWEST, _BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
+_WEIGHTS = "model.safetensors"
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -99,20 +102,40 @@ def write_tensors(
         temporary.write_bytes(content)
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load the weights that `write_tensors` wrote into a module.
+def save_model(folder: Path, module: nn.Module, description: Mapping[str, Any]) -> None:
+    """Write `model.safetensors`, and then `model.json` with the hash of the weights.
 
     Raises:
-        OutcropError: the file is missing, damaged, or of another model.
+        OutcropError: the folder is missing, or the disk is full.
     """
-    with decoding(path, "the weights of a model", "train the model anew"):
+    write_tensors(folder / _WEIGHTS, module.state_dict())
+    content = {**description, "weights": file_hash(folder / _WEIGHTS)}
+    write_json(folder / "model.json", content)
+
+
+def load_model(folder: Path, description: Mapping[str, Any], build: Callable[[], M]) -> M:
+    """The module from `build` in evaluation mode, with the weights that `save_model` wrote.
+
+    They are checked by their hash in the description, because safetensors has no checksum; models
+    of older versions have no hash.
+
+    Raises:
+        OutcropError: the file is missing, damaged, changed, or of another model.
+    """
+    path, written = folder / _WEIGHTS, description.get("weights")
+    with decoding(path, "the weights of this model", "train the model anew"):
+        if written is not None and file_hash(path) != written:
+            raise ValueError("it is not what model.json says it should be")
         tensors = load_file(path)
+    with torch.random.fork_rng(devices=[]):
+        module = build()
     try:
         module.load_state_dict(tensors)
     except RuntimeError:
         raise OutcropError(
             path, "holds the weights of another model; train the model anew"
         ) from None
+    return module.eval()
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:
@@ -124,19 +147,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
         total = zlib.crc32(repr((name, tensor.dtype, tuple(tensor.shape))).encode(), total)
         total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, total)
     return total
-
-
-def check_weights(path: Path, written: Any) -> None:
-    """Check the weights of a model by their hash in `model.json`; safetensors has no checksum.
-
-    Models of older versions have no hash (None).
-
-    Raises:
-        OutcropError: the file is missing, or has another hash.
-    """
-    with decoding(path, "the weights of this model", "train the model anew"):
-        if written is not None and file_hash(path) != written:
-            raise ValueError("it is not what model.json says it should be")
 
 
 def _read(path: Path) -> Checkpoint:

@@ -15,7 +15,7 @@ from outcrop.files import decoding, write_json
 from outcrop.metrics.calibration import tempered
 from outcrop.models.baselines import FittedBaseline
 from outcrop.models.features import FEATURES
-from outcrop.training.folder import CLASSICAL, kind_of_model, read_description
+from outcrop.training.folder import CLASSICAL, read_description
 from outcrop.training.model import Model, check_images, described, from_description
 from outcrop.typed import typed
 
@@ -116,8 +116,7 @@ def read_classical(folder: str | Path, trusted: Sequence[str] = ()) -> Classical
         OutcropError: files are missing, damaged or not of outcrop; a model of another kind.
     """
     folder = Path(folder)
-    content = read_description(folder)
-    kind_of_model(folder, content, CLASSICAL)
+    _, content = read_description(folder, CLASSICAL)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
         shared = from_description(content)
         order = typed(tuple[int, ...] | None, content["order"], "order")

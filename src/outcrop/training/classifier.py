@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outcrop.files import decoding, file_hash, write_json
+from outcrop.files import decoding
 from outcrop.models.architectures import Network, network_json, network_of_json
 from outcrop.models.factory import NetworkModule, build
 from outcrop.training.augment import nearest
-from outcrop.training.checkpoint import check_weights, checksum, load_weights, write_tensors
+from outcrop.training.checkpoint import checksum, load_model, save_model
 from outcrop.training.device import exact_convolutions, pick_device
-from outcrop.training.folder import CLASSIFIER, kind_of_model, read_description
+from outcrop.training.folder import CLASSIFIER, read_description
 from outcrop.training.model import Model, check_images, described, from_description
 from outcrop.training.normalise import Normalisation
 from outcrop.training.pictures import Pictures, to_tensor
@@ -124,12 +124,7 @@ class Classifier(Model):
 
     def save(self, folder: str | Path) -> None:
         """See `Model`."""
-        folder = Path(folder)
-        write_tensors(folder / "model.safetensors", self.module.state_dict())
-        write_json(
-            folder / "model.json",
-            {**self.description, "weights": file_hash(folder / "model.safetensors")},
-        )
+        save_model(Path(folder), self.module, self.description)
 
 
 def averaged_probabilities(
@@ -172,8 +167,7 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
     """
     folder = Path(folder)
     target = pick_device(device)
-    content = read_description(folder)
-    kind_of_model(folder, content, CLASSIFIER)
+    _, content = read_description(folder, CLASSIFIER)
     with decoding(folder / "model.json", "a model of this outcrop", "train it anew"):
         shared = from_description(content)
         description = typed(dict[str, Any], content["network"], "network")
@@ -184,12 +178,6 @@ def read_classifier(folder: str | Path, device: str = "auto") -> Classifier:
             raise ValueError("bands and normalisation differ in number")
     if network is None:
         network = network_of_json(description)
-    weights = folder / "model.safetensors"
-    check_weights(weights, content.get("weights"))
-    with torch.random.fork_rng(devices=[]):
-        module = build(network, len(shared["bands"]), len(shared["classes"]), shared["size"])
-    load_weights(module, weights)
-    module = module.eval().to(target)
-    return Classifier(
-        network=network, module=module, normalisation=normalisation, flip=flip, **shared
-    )
+    numbers = len(shared["bands"]), len(shared["classes"])
+    module = load_model(folder, content, lambda: build(network, *numbers, shared["size"]))
+    return Classifier(network, module.to(target), normalisation, flip, **shared)

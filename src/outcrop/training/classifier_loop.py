@@ -13,11 +13,9 @@ from torch.nn import functional as F
 
 from outcrop.errors import OutcropError
 from outcrop.models.architectures import ResidualNet
-from outcrop.training.batches import Epoch
 from outcrop.training.checkpoint import Checkpoint
-from outcrop.training.device import peak_memory
 from outcrop.training.log import EpochMetrics, EpochResult, Log, SideScores, score
-from outcrop.training.loop import Advance, EpochSummary, Loop, Saver, merge
+from outcrop.training.loop import EpochSummary, Loop, Saver
 from outcrop.training.normalise import Normalisation
 from outcrop.training.parallel.learner import Learner
 from outcrop.training.pictures import Pictures
@@ -35,39 +33,35 @@ class ClassifierLoop(Loop):
         self,
         learner: Learner,
         normalisation: Normalisation,
+        training: Pictures,
+        validation: Pictures,
         lines: bool,
         graph: bool,
         on_epoch: OnEpoch | None,
     ) -> None:
-        super().__init__(learner, learner.recipe.epochs, lines)
-        self.graph, self.on_epoch = graph, on_epoch
+        super().__init__(learner, learner.recipe.epochs, training, lines)
+        self.validation, self.graph, self.on_epoch = validation, graph, on_epoch
         self.classes, self.normalisation = learner.patches.classes, normalisation
 
-    def evaluate(self, pictures: Pictures) -> tuple[float, Tensor]:
-        """Mean loss, and float32 probabilities `M × classes` on the CPU."""
-        if not len(pictures):
+    def evaluate(self) -> tuple[float, Tensor]:
+        """Mean loss on the validation side, and float32 probabilities `M × classes` on the CPU."""
+        if not len(self.validation):
             return math.nan, torch.empty(0, len(self.classes))
-        found = self.learner.predict_proba(pictures, self.normalisation)
-        loss = F.nll_loss(found.log().clamp_min(-100), pictures.labels.cpu()).item()
+        found = self.learner.predict_proba(self.validation, self.normalisation)
+        loss = F.nll_loss(found.log().clamp_min(-100), self.validation.labels.cpu()).item()
         return loss, found
 
-    def _epoch(
-        self,
-        begun: Checkpoint,
-        training: Pictures,
-        validation: Pictures,
-        saver: Saver,
-        advance: Advance,
-    ) -> EpochSummary:
+    def _epoch(self, begun: Checkpoint, saver: Saver) -> EpochSummary:
         started = time.perf_counter()
         learner = self.learner
-        plan = learner.plan(begun.epoch, training, self.normalisation)
-        accumulator = self._train(plan, begun, saver, advance)
-        train_scores = scores(merge(self.group.all_gather(accumulator.tensors())), self.classes)
+        plan = learner.plan(begun.epoch, self.training, self.normalisation)
+        accumulator = ScoreAccumulator.of(self._accumulated(begun), self.group.device)
+        steps = learner.steps(plan, accumulator.add, begun.step)
+        train_scores = scores(saver.follow(steps, begun, plan, accumulator), self.classes)
         trained = time.perf_counter()
-        loss, found = self.evaluate(validation)
-        truth, predicted = validation.labels.cpu(), found.argmax(dim=1)
-        judged = score(loss, truth, predicted, self.classes) if len(validation) else None
+        loss, found = self.evaluate()
+        truth, predicted = self.validation.labels.cpu(), found.argmax(dim=1)
+        judged = score(loss, truth, predicted, self.classes) if len(truth) else None
         with self.group.all_or_none():
             if not all(math.isfinite(side.loss) for side in (train_scores, judged) if side):
                 raise OutcropError(
@@ -75,20 +69,17 @@ class ClassifierLoop(Loop):
                     f"the loss is no longer a number in epoch {begun.epoch + 1}; "
                     f"take a learning rate below {learner.recipe.learning_rate:g}, in a new folder",
                 )
-        left = (plan.steps - begun.step) / plan.steps
         metrics = EpochMetrics(
             epoch=begun.epoch + 1,
             learning_rate=learner.learning_rate,
             train=train_scores,
             validation=judged,
-            seconds=round(time.perf_counter() - started, 3),
-            images_per_second=round(len(training) * left / (trained - started), 1),
             blocks_kept=round(plan.kept_share, 4),
-            peak_memory=peak_memory(self.group.device),
+            **self._costs(begun, plan, started, trained),
         )
         # About ten times in all, and after the last epoch.
         due = metrics.epoch == self.epochs or metrics.epoch % max(1, self.epochs // 10) == 0
-        draws = self.graph and due and len(validation)
+        draws = self.graph and due and len(truth)
 
         def draw(log: Log) -> None:
             if draws:
@@ -108,22 +99,9 @@ class ClassifierLoop(Loop):
                 stops = self.on_epoch(EpochResult(summary.metrics, module)) is True
         return bool(self.group.maximum(int(stops)))
 
-    def _train(
-        self, plan: Epoch, begun: Checkpoint, saver: Saver, advance: Advance
-    ) -> ScoreAccumulator:
-        """One pass over the training side; losses stay on the device until its end."""
-        accumulator = ScoreAccumulator.of(
-            begun.below("tally") if self.group.first else {}, self.group.device
-        )
-        for step in self.learner.steps(plan, accumulator.add, begun.step):
-            advance(1 / plan.steps)
-            if step.number + 1 < plan.steps:
-                saver.between(begun.epoch, step.number + 1, accumulator)
-        return accumulator
-
-    def _begin(self, log: Log, training: Pictures) -> None:
+    def _begin(self, log: Log) -> None:
         if self.graph and isinstance(self.learner.network, ResidualNet):
-            images, _ = next(training.batches([training.all[:1]]))
+            images, _ = next(self.training.batches([self.training.all[:1]]))
             log.graph(self.learner.plain().eval(), self.normalisation(images).cpu())
 
 

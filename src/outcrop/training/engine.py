@@ -36,7 +36,7 @@ from outcrop.training.checkpoint import read_checkpoint
 from outcrop.training.classifier import Classifier
 from outcrop.training.classifier_loop import ClassifierLoop, OnEpoch
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import capped_memory, exact_convolutions
+from outcrop.training.device import exact_convolutions
 from outcrop.training.folder import (
     CLASSIFIER,
     check_same,
@@ -172,11 +172,8 @@ def train(
             patches, split, Path(folder), given, recipe, tuning, resume, sources, start_from
         )
     recipe = suited(recipe, network)
-    with make_process_group(network, recipe) as group, ExitStack() as stack:
-        with group.all_or_none():
-            stack.enter_context(capped_memory(group.device, recipe.machine.gpu_bytes))
-        if group.world > 1:
-            recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
+    with make_process_group(network, recipe) as group:
+        recipe = replace(recipe, machine=replace(recipe.machine, devices=group.world))
         return _train(
             patches, split, Path(folder), network, recipe, resume, lines, graph, sources, held_out,
             folds, start_from, tuned, group, weights, on_epoch,
@@ -280,7 +277,8 @@ def _train(
         weighted = {"sample_weight": zlib.crc32(weights.astype(np.float32).tobytes())}
     first = None
     with group.all_or_none():
-        config = describe(patches, split, network_json(network), recipe)
+        settings = {"network": network_json(network), "recipe": asdict(recipe)}
+        config = describe(patches, split, CLASSIFIER, **settings)
         if weights is not None and recipe.machine.strategy == "pipeline" and group.world > 1:
             raise OutcropError("`strategy`", "pipeline takes no sample_weight; take ddp")
         going_on = resume and folder.exists()
@@ -321,7 +319,9 @@ def _train(
         with full_memory_as(recipe.batch, device, advice):
             learner = make_learner(network, recipe, patches, group, first)
             learner.prepare(training, normalisation)
-            loop = ClassifierLoop(learner, normalisation, lines, graph, on_epoch)
+            loop = ClassifierLoop(
+                learner, normalisation, training, validation, lines, graph, on_epoch
+            )
             with group.all_or_none():
                 learner.check_parts(len(training))
                 if not going_on and group.first:
@@ -331,8 +331,8 @@ def _train(
             if lines:
                 log_class_balance(recipe.class_balance, patches.labels[split.train], patches)
             log_shifts(recipe.augmentation, patches)
-            loop.fit(training, validation, folder)
-            _, probabilities = loop.evaluate(validation)
+            loop.fit(folder)
+            _, probabilities = loop.evaluate()
     module = learner.kept()
 
     with group.all_or_none():

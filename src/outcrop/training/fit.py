@@ -16,7 +16,7 @@ from outcrop.splits.folds import Folds
 from outcrop.splits.split import Split
 from outcrop.training.augment import label_of
 from outcrop.training.classical import ClassicalModel, filled, finite
-from outcrop.training.folder import CLASSICAL, check_same, describe_run
+from outcrop.training.folder import CLASSICAL, check_same, describe
 from outcrop.training.origin import origin_of
 from outcrop.training.recipe import Augmentation
 from outcrop.training.run import Predictions, Run, read_run, write_results
@@ -56,7 +56,7 @@ def fit_classical(
     made = {"name": baseline.name, "features": baseline.features, "seed": seed}
     if baseline.estimator is not None:
         made["estimator"] = repr(baseline.estimator)
-    config = describe_run(patches, split, CLASSICAL, {"classical": made})
+    config = describe(patches, split, CLASSICAL, classical=made)
     if resume and folder.exists():
         check_same(folder, config, split, {})
         return read_run(folder)

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from outcrop.files import new_folder, read_json, write_json
 from outcrop.patches.patchset import PatchSet
 from outcrop.splits.split import Split, read_split
 from outcrop.training.recipe import as_now
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _VERSION = 1
 
@@ -55,28 +52,15 @@ def is_finished(folder: Path) -> bool:
     return (folder / "model.json").exists()
 
 
-def describe(
-    patches: PatchSet,
-    split: Split,
-    network: Mapping[str, Any],
-    recipe: DataclassInstance,
-    kind: Kind = CLASSIFIER,
-) -> dict[str, Any]:
-    """The settings and data of a training, as JSON."""
-    return describe_run(patches, split, kind, {"network": dict(network), "recipe": asdict(recipe)})
-
-
-def describe_run(
-    patches: PatchSet, split: Split, kind: Kind, made: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of `config.json` of a run, with the entries `made` of this kind of run only."""
+def describe(patches: PatchSet, split: Split, kind: Kind, **settings: Any) -> dict[str, Any]:
+    """The content of `config.json` of a run, as JSON; `settings` are those of this kind of run."""
     import sklearn
     import torch
 
     return {
         "format": kind.format,
         "version": _VERSION,
-        **made,
+        **settings,
         "patches": {
             "fingerprint": patches.fingerprint,
             "number": len(patches),
@@ -186,27 +170,20 @@ def read_config(folder: Path, *wanted: Kind) -> dict[str, Any]:
     return config
 
 
-def read_description(folder: Path) -> Any:
-    """The content of `model.json` in the folder of a model.
+def read_description(folder: Path, *wanted: Kind) -> tuple[Kind, dict[str, Any]]:
+    """Kind and content of `model.json` of a model of a `wanted` kind; the error names the first.
 
     Raises:
-        OutcropError: there is no such folder or file, or it is not JSON.
+        OutcropError: there is no such folder or file, it is not JSON, or a model of another kind.
     """
+    command = wanted[0].command
     if not folder.is_dir():
-        raise OutcropError(folder, "no such model folder; make one with `outcrop.train`")
-    return read_json(folder / "model.json", "model", "train")
-
-
-def kind_of_model(folder: Path, content: Any, *wanted: Kind) -> Kind:
-    """The kind of the model in `model.json`, one of those `wanted`; the error names the first.
-
-    Raises:
-        OutcropError: it is another kind.
-    """
+        raise OutcropError(folder, f"no such model folder; make one with `{command}`")
+    content = read_json(folder / "model.json", "model", command.removeprefix("outcrop."))
     for kind in _KINDS.values():
         if isinstance(content, dict) and content.get("format") == kind.model:
             if kind in wanted:
-                return kind
+                return kind, content
             raise _other(folder, kind, wanted[0])
     raise OutcropError(folder / "model.json", "is not a model of this outcrop; train it anew")
 

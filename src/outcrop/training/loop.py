@@ -11,14 +11,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from outcrop.errors import OutcropError, Stopped
 from outcrop.progress import follow
+from outcrop.training.batches import Epoch, Step
 from outcrop.training.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from outcrop.training.device import peak_memory
 from outcrop.training.log import Log, Metrics, open_log
 from outcrop.training.parallel.process_group import ProcessGroup
 from outcrop.training.pictures import Pictures
@@ -73,11 +75,12 @@ class EpochSummary:
 class Loop(ABC):
     """The training of a learner from the first epoch to the last; `lines`: print each epoch."""
 
-    def __init__(self, learner: Trainable, epochs: int, lines: bool) -> None:
+    def __init__(self, learner: Trainable, epochs: int, training: Pictures, lines: bool) -> None:
         self.learner: Trainable = learner
         self.group, self.epochs, self.lines = learner.group, epochs, lines
+        self.training = training
 
-    def fit(self, training: Pictures, validation: Pictures, folder: Path) -> None:
+    def fit(self, folder: Path) -> None:
         """Train until the last epoch, from the newest checkpoint in `folder` if there is one.
 
         Raises:
@@ -98,11 +101,11 @@ class Loop(ABC):
                 if self.group.first:
                     log = stack.enter_context(open_log(folder, begun.epoch))
                     if begun.epoch == begun.step == 0:
-                        self._begin(log, training)
-            saver = Saver(self, folder, request)
+                        self._begin(log)
+            saver = Saver(self, folder, request, advance)
             for number in range(begun.epoch, self.epochs):
                 begin = begun if number == begun.epoch else Checkpoint(number)
-                summary = self._epoch(begin, training, validation, saver, advance)
+                summary = self._epoch(begin, saver)
                 with self.group.all_or_none():
                     if log:
                         log.write(summary.metrics)
@@ -114,19 +117,31 @@ class Loop(ABC):
                     break
 
     @abstractmethod
-    def _begin(self, log: Log, training: Pictures) -> None:
+    def _begin(self, log: Log) -> None:
         """Add figures to the log before the first epoch."""
 
     @abstractmethod
-    def _epoch(
-        self,
-        begun: Checkpoint,
-        training: Pictures,
-        validation: Pictures,
-        saver: Saver,
-        advance: Advance,
-    ) -> EpochSummary:
+    def _epoch(self, begun: Checkpoint, saver: Saver) -> EpochSummary:
         """Train for an epoch, or the rest of one, and evaluate."""
+
+    def _accumulated(self, begun: Checkpoint) -> dict[str, Tensor]:
+        """The tensors of the accumulator that the epoch goes on with in this process."""
+        return begun.below("tally") if self.group.first else {}
+
+    def _costs(
+        self, begun: Checkpoint, plan: Epoch, started: float, trained: float
+    ) -> dict[str, Any]:
+        """Entries of the metrics for time, speed and memory, at the end of the evaluation.
+
+        Args:
+            started, trained: results of `time.perf_counter` before and after the steps.
+        """
+        left = (plan.steps - begun.step) / plan.steps
+        return {
+            "seconds": round(time.perf_counter() - started, 3),
+            "images_per_second": round(len(self.training) * left / (trained - started), 1),
+            "peak_memory": peak_memory(self.group.device),
+        }
 
     def _stops(self, summary: EpochSummary) -> bool:
         """Whether the training ends after this epoch, before the last one."""
@@ -149,9 +164,23 @@ class Saver:
     All processes of the group take part, after the same step.
     """
 
-    def __init__(self, loop: Loop, folder: Path, request: Request) -> None:
+    def __init__(self, loop: Loop, folder: Path, request: Request, advance: Advance) -> None:
         self.loop, self.group, self.folder, self.request = loop, loop.group, folder, request
-        self.last = time.monotonic()
+        self.advance, self.last = advance, time.monotonic()
+
+    def follow(
+        self, steps: Iterator[Step], begun: Checkpoint, plan: Epoch, accumulator: Accumulator
+    ) -> dict[str, Tensor]:
+        """Run the steps of an epoch with progress and checkpoints.
+
+        Returns:
+            The tensors of the accumulators of all processes, which stay on their device until then.
+        """
+        for step in steps:
+            self.advance(1 / plan.steps)
+            if step.number + 1 < plan.steps:
+                self.between(begun.epoch, step.number + 1, accumulator)
+        return merge(self.group.all_gather(accumulator.tensors()))
 
     def save(self, epoch: int, step: int = 0, accumulator: Accumulator | None = None) -> None:
         """Write a checkpoint."""

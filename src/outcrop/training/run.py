@@ -30,7 +30,6 @@ from outcrop.training.folder import (
     CLASSICAL,
     CLASSIFIER,
     is_finished,
-    kind_of_model,
     read_config,
     read_description,
 )
@@ -280,8 +279,8 @@ def read_model(folder: str | Path, device: str = "auto", trusted: Sequence[str] 
         OutcropError: missing, damaged or foreign files; no such device.
     """
     folder = Path(folder)
-    content = read_description(folder)
-    if kind_of_model(folder, content, CLASSIFIER, CLASSICAL) == CLASSICAL:
+    kind, _ = read_description(folder, CLASSIFIER, CLASSICAL)
+    if kind == CLASSICAL:
         return read_classical(folder, trusted)
     return read_classifier(folder, device)
 

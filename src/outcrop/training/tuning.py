@@ -29,7 +29,7 @@ from outcrop.patches.reopen import AnySource
 from outcrop.progress import follow, silence
 from outcrop.splits.split import BUFFER, TEST, TRAIN, VALIDATION, Split
 from outcrop.training.cutter import open_cutter
-from outcrop.training.device import capped_memory, exact_convolutions
+from outcrop.training.device import exact_convolutions
 from outcrop.training.normalise import learn_normalisation
 from outcrop.training.parallel import make_learner, make_process_group
 from outcrop.training.pictures import load_pictures
@@ -428,11 +428,9 @@ def _predicted(
     """
     network = variant.network
     recipe = _shortened(suited(variant.recipe, network), len(split.train))
-    machine = recipe.machine
     with (
         silence(),
         make_process_group(network, recipe) as group,
-        capped_memory(group.device, machine.gpu_bytes),
         open_cutter(patches, split, recipe.augmentation, sources) as cutter,
         exact_convolutions(),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,14 +15,10 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from outcrop.models.architectures import Network
 from outcrop.models.block_graph import block_graph, divide, run_blocks
 from outcrop.models.residual import Kept
-from outcrop.patches.patchset import PatchSet
 from outcrop.training.batches import Part, Step
 from outcrop.training.parallel.learner import ADAMW_BETA_2, ADAMW_EPSILON, Learner, Record
-from outcrop.training.parallel.process_group import ProcessGroup
-from outcrop.training.recipe import Recipe
 
 _BITS = 3.0
 
@@ -40,18 +36,11 @@ class CapturedLearner(Learner):
     On a CPU nothing is captured: the same functions are called in every step.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        recipe: Recipe,
-        patches: PatchSet,
-        group: ProcessGroup,
-        first: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        super().__init__(network, recipe, patches, group, first)
-        self.rate = torch.tensor(recipe.learning_rate, device=group.device)
+    def _join(self) -> None:
+        super()._join()
+        self.rate = torch.tensor(self.recipe.learning_rate, device=self.group.device)
         self._recordings: dict[int, Recording] = {}
-        self._recorder = Recorder(group.device)
+        self._recorder = Recorder(self.group.device)
         self._play_average: Play | None = None
 
     def set_learning_rate(self, rate: float) -> None:

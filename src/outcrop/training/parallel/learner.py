@@ -253,7 +253,7 @@ class Learner:
                     lambda: (normalisation(images) for images, _ in pictures.batches(wanted))
                 )
 
-    # Overridden by the pipeline.
+    # Overridden by other learners.
 
     _answers = True
 

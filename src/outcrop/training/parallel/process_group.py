@@ -7,14 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from outcrop.errors import OutcropError, Stopped
-from outcrop.training.device import pick_device, pick_precision
+from outcrop.training.device import capped_memory, pick_device, pick_precision
 from outcrop.training.recipe import Machine
 
 if TYPE_CHECKING:
@@ -180,9 +180,9 @@ def refuse_several(
 
 @contextmanager
 def open_process_group(
-    machine: Machine, strategy: Callable[[], Strategy]
+    machine: Machine, strategy: Callable[[], Strategy | str]
 ) -> Iterator[ProcessGroup]:
-    """The process group of this process.
+    """The process group of this process, which takes at most `machine.gpu_memory` of its GPU.
 
     If the training is interrupted, all processes but the first end without a message.
 
@@ -192,8 +192,8 @@ def open_process_group(
         strategy: returns the strategy of Fabric; called for several processes only.
 
     Raises:
-        OutcropError: no such device; fewer GPUs than processes; `machine.devices` processes are
-            requested and were not started.
+        OutcropError: no such device; fewer GPUs than processes, or less memory than the limit;
+            `machine.devices` processes are requested and were not started.
     """
     world = _started()
     if machine.devices not in (1, world):
@@ -211,7 +211,10 @@ def open_process_group(
     fabric = _fabric(device, world, precision, strategy)
     group = ProcessGroup(fabric, mixed=precision == "bf16-mixed")
     try:
-        yield group
+        with ExitStack() as stack:
+            with group.all_or_none():
+                stack.enter_context(capped_memory(device, machine.gpu_bytes))
+            yield group
     except (Stopped, KeyboardInterrupt):
         if group.first:
             raise
