@@ -98,10 +98,8 @@ def by_tiles(run: Run) -> None:
 
 def dense(run: Run) -> None:
     predictor = Predictor((run.classifier,), "dense")
-    tall, wide = (
-        4 + sum(sides)
-        for sides in ((predictor.above, predictor.below), (predictor.left, predictor.right))
-    )
+    above, left, below, right = predictor.margins
+    tall, wide = above + 4 + below, left + 4 + right
     pixels = np.zeros((2, tall, wide), np.float32)
     predictor.predict(pixels, np.ones((4, 4), bool), features=False)
 

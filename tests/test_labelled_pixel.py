@@ -108,9 +108,10 @@ def test_what_is_averaged_over_turns_turns_with_the_scene(method, size, padded, 
         classes=("a", "b"), bands=("x",), size=(size, size), label_of=label_of,
     )  # fmt: skip
     predictor = Predictor((one,), method, tuple(FLIPS))
-    assert (predictor.above, predictor.left) == (predictor.below, predictor.right)
+    above, left, below, right = predictor.margins
+    assert (above, left) == (below, right)
     wanted = np.ones((4, 4), bool)
-    pixels = np.random.default_rng(seed).normal(size=(1, *2 * (4 + 2 * predictor.above,)))
+    pixels = np.random.default_rng(seed).normal(size=(1, *2 * (4 + 2 * above,)))
     pixels = pixels.astype("float32")
     with patch.object(outcrop.mapping.predictor, "_BATCH", 16):
         plain = predictor.predict(pixels, wanted, False).probabilities

@@ -39,7 +39,8 @@ from outcrop.sources.opening import open_scene, open_scenes
 from outcrop.sources.raster_file import undeclared_zeros
 from outcrop.sources.reading import Reading
 from outcrop.training.classifier import read_classifier
-from outcrop.training.origin import Values, far_outside, origin_of
+from outcrop.training.origin import TrainedOn, Values, far_outside, origin_of
+from outcrop.typed import plain, typed
 from tests.command_line import run
 from tests.rasters import GRID, UTM, ramp, write_raster
 from tests.shared import DATA, needs_shared
@@ -303,7 +304,7 @@ def test_a_run_stores_the_values_of_its_training_side(tmp_path):
     assert known.sensors == ("Landsat 7 ETM+",)
     assert known.units == ("reflectance", "reflectance")
     assert known.pixel == ((10.0, 10.0),)
-    assert type(known).from_json(known.to_json()) == known
+    assert typed(TrainedOn, plain(known)) == known
     assert np.isclose(known.values[0].most, patches.images[:, 0].max())
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pyproj import CRS
 from rich.markup import escape
 from rich.table import Table
 
@@ -44,6 +43,8 @@ def class_table(patches: PatchSet, path: Path) -> None:
     if not patches.from_volume and patches.crs is None:
         say("the scenes are far apart: distances are measured in one system per group of scenes")
     elif patches.crs is not None and all(source.crs != patches.crs for source in patches.sources):
+        from pyproj import CRS
+
         say(f"distances are measured in {CRS.from_wkt(patches.crs).name}")
     say(f"{path}: {len(patches):,} patches of {len(patches.bands)} × {height} × {width}")
 

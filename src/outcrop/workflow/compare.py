@@ -253,7 +253,8 @@ def _seeds(recipe: Recipe, seeds: Sequence[int] | None) -> tuple[int, ...]:
         raise OutcropError("`seeds`", f"names {twice[0]} twice; name each once")
     if recipe.seed not in (Recipe().seed, *seeds):
         raise OutcropError("`seeds`", f"replaces `seed={recipe.seed}`; leave one of them out")
-    return tuple(seeds)
+    # A bad seed is refused before the first training.
+    return tuple(replace(recipe, seed=seed).seed for seed in seeds)
 
 
 def _finished(
