@@ -13,6 +13,7 @@ from outcrop.cli.commands import COMMANDS
 from outcrop.cli.translate import as_options, command_named, option_named
 from outcrop.errors import OutcropError
 from outcrop.progress import log_to_console, warn
+from outcrop.training.folder import _KINDS
 from tests.command_line import run
 
 PACKAGE = Path(oc.__file__).parent
@@ -75,7 +76,11 @@ def messages() -> Iterator[tuple[str, str]]:
                 yield f"{name}:{line}", text
         # `read_json` names the function that makes the file.
         for call in calls(tree, "read_json"):
-            yield f"{name}:{call.lineno}", f"`outcrop.{ast.literal_eval(call.args[2])}`"
+            if isinstance(call.args[2], ast.Constant):
+                yield f"{name}:{call.lineno}", f"`outcrop.{call.args[2].value}`"
+    # It is one of these where models are read.
+    for kind in _KINDS.values():
+        yield f"training/folder.py:{kind.command}", f"`{kind.command}`"
 
 
 def test_messages_of_the_library_have_no_options() -> None:

@@ -129,7 +129,8 @@ def class_samples(
     Raises:
         OutcropError: a GAN, which has no encoder; patches of another shape.
     """
-    model = model if isinstance(model, VaeGanModel) else read_vaegan_run(model).model
+    if isinstance(model, VaeGanRun | str | Path):
+        model = read_vaegan_run(model).model
     patches = open_patches(patches)
     means, variances = codes_of(model, patches, index)
     labels = patches.labels[index]
